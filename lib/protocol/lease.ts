@@ -1,0 +1,33 @@
+import * as z from 'zod/mini'
+import { count, digest, envelope, pageUrl, randomId } from './fields.ts'
+
+/** Body of `POST /v1/leases`. */
+export const leaseRequest = z.strictObject({
+  /** Manifest digests that this node consented to and can work on now. */
+  campaigns: z.array(digest).check(z.minLength(1), z.maxLength(100)),
+  max: z.int().check(z.minimum(1), z.maximum(32)),
+})
+export type LeaseRequest = z.infer<typeof leaseRequest>
+
+/** One fetch for one node, signed by the lease key. */
+export const lease = z.strictObject({
+  version: z.literal(1),
+  id: randomId,
+  campaign: digest,
+  kind: z.enum(['page', 'robots']),
+  url: pageUrl,
+  nonce: randomId,
+  /** From receipt. The server's own receipt time alone decides expiry. */
+  validForMs: count,
+  maxBytes: count,
+  maxMs: count,
+  maxRedirects: count,
+})
+export type Lease = z.infer<typeof lease>
+
+export const leaseGrant = z.strictObject({
+  leases: z.array(envelope).check(z.maxLength(32)),
+  /** When to ask again if the doorbell stays silent. */
+  retryAfterMs: count,
+})
+export type LeaseGrant = z.infer<typeof leaseGrant>
