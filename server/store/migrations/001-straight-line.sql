@@ -283,6 +283,8 @@ create index log_leaf_hash on log_leaf (hash);
 create table log_checkpoint (
   size bigint primary key,
   root bytea not null,
+  -- Compact range of the tree: the right edge that appending needs.
+  range jsonb not null,
   note text not null,
   at timestamptz not null default now()
 );

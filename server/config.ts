@@ -1,0 +1,149 @@
+import { homedir } from 'node:os'
+import { join, resolve } from 'node:path'
+import * as z from 'zod'
+
+/** How the task server runs. Read once, at start; nothing else looks at the environment. */
+export interface ServerConfig {
+  dataFolder: string
+  /** An external PostgreSQL; null runs the embedded one in the data folder. */
+  databaseUrl: string | null
+  /** A folder with `postgres` and `initdb`, `system`, or null for the packaged one. */
+  postgresBinaries: string | null
+  host: string
+  port: number
+  /** Where contributors reach the server, for the join link. */
+  publicOrigin: string
+  networkName: string
+  operatorName: string
+  operatorContact: string
+  /** Origin of the log: the name of its key. A schema-less URL by convention (C2SP tlog-checkpoint). */
+  logOrigin: string
+  logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace'
+  /** How many proxies in front to believe for the peer's address. */
+  trustedProxies: number
+}
+
+export class ConfigProblem extends Error {
+  override name = 'ConfigProblem'
+}
+
+const origin = z.string().refine((given) => {
+  const url = URL.canParse(given) ? new URL(given) : null
+  return url !== null && /^https?:$/.test(url.protocol) && url.origin === given.replace(/\/$/, '')
+})
+
+const variables = {
+  GLEANER_DATA: { schema: z.string().min(1), accepts: 'a folder' },
+  DATABASE_URL: {
+    schema: z.string().regex(/^postgres(ql)?:\/\//),
+    accepts: 'a URL that begins with postgres:// or postgresql://',
+  },
+  GLEANER_POSTGRES: {
+    schema: z.string().min(1),
+    accepts: 'a folder that holds postgres and initdb, or "system"',
+  },
+  GLEANER_HOST: {
+    schema: z.string().min(1),
+    accepts: 'an address to listen on, such as 127.0.0.1',
+  },
+  GLEANER_PORT: {
+    schema: z.coerce.number().int().min(0).max(65_535),
+    accepts: 'a port from 0 (any free one) to 65535',
+  },
+  GLEANER_ORIGIN: { schema: origin, accepts: 'an origin such as https://gleaner.example' },
+  GLEANER_NAME: { schema: z.string().min(1).max(100), accepts: 'a name of 1 to 100 characters' },
+  GLEANER_OPERATOR: { schema: z.string().min(1).max(200), accepts: '1 to 200 characters' },
+  GLEANER_CONTACT: {
+    schema: z.string().min(1).max(200),
+    accepts: 'an e-mail address or URL of at most 200 characters',
+  },
+  GLEANER_LOG_ORIGIN: {
+    schema: z.string().regex(/^[^\s+]{1,200}$/),
+    accepts: 'a name without spaces or plus signs, such as gleaner.example/log',
+  },
+  GLEANER_LOG_LEVEL: {
+    schema: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace']),
+    accepts: 'fatal, error, warn, info, debug or trace',
+  },
+  GLEANER_TRUSTED_PROXIES: {
+    schema: z.coerce.number().int().min(0).max(10),
+    accepts: 'a number of proxies from 0 to 10',
+  },
+} as const
+type Variable = keyof typeof variables
+
+/** Flags win over the environment. `flags` has the names of `ServerConfig`. */
+export interface ConfigFlags {
+  data?: string | undefined
+  databaseUrl?: string | undefined
+  postgres?: string | undefined
+  host?: string | undefined
+  port?: string | undefined
+  origin?: string | undefined
+  name?: string | undefined
+  operator?: string | undefined
+  contact?: string | undefined
+  logOrigin?: string | undefined
+  logLevel?: string | undefined
+  trustedProxies?: string | undefined
+}
+
+const flagOf: Record<Variable, [keyof ConfigFlags, string]> = {
+  GLEANER_DATA: ['data', '--data'],
+  DATABASE_URL: ['databaseUrl', '--database-url'],
+  GLEANER_POSTGRES: ['postgres', '--postgres'],
+  GLEANER_HOST: ['host', '--host'],
+  GLEANER_PORT: ['port', '--port'],
+  GLEANER_ORIGIN: ['origin', '--origin'],
+  GLEANER_NAME: ['name', '--name'],
+  GLEANER_OPERATOR: ['operator', '--operator'],
+  GLEANER_CONTACT: ['contact', '--contact'],
+  GLEANER_LOG_ORIGIN: ['logOrigin', '--log-origin'],
+  GLEANER_LOG_LEVEL: ['logLevel', '--log-level'],
+  GLEANER_TRUSTED_PROXIES: ['trustedProxies', '--trusted-proxies'],
+}
+
+/**
+ * Reads flags and environment. Throws `ConfigProblem` naming the variable or
+ * flag, what was given and what is accepted.
+ */
+export function readConfig(
+  flags: ConfigFlags,
+  environment: Record<string, string | undefined>,
+): ServerConfig {
+  const read = <V extends Variable>(
+    variable: V,
+  ): z.infer<(typeof variables)[V]['schema']> | null => {
+    const [flag, flagName] = flagOf[variable]
+    const fromFlag = flags[flag]
+    const given = fromFlag ?? environment[variable]
+    if (given === undefined || (given === '' && fromFlag === undefined)) return null
+    const parsed = variables[variable].schema.safeParse(given)
+    if (!parsed.success) {
+      const place = fromFlag === undefined ? variable : flagName
+      const shown = variable === 'DATABASE_URL' ? given.replace(/:[^:@/]*@/, ':***@') : given
+      throw new ConfigProblem(
+        `${place} is "${shown}", which is not ${variables[variable].accepts}. Give ${variables[variable].accepts}.`,
+      )
+    }
+    return parsed.data as z.infer<(typeof variables)[V]['schema']>
+  }
+  const host = read('GLEANER_HOST') ?? '127.0.0.1'
+  const port = read('GLEANER_PORT') ?? 8437
+  const publicOrigin = (read('GLEANER_ORIGIN') ?? `http://${host}:${port}`).replace(/\/$/, '')
+  const name = read('GLEANER_NAME') ?? 'A Gleaner network'
+  return {
+    dataFolder: resolve(read('GLEANER_DATA') ?? join(homedir(), '.gleaner')),
+    databaseUrl: read('DATABASE_URL'),
+    postgresBinaries: read('GLEANER_POSTGRES'),
+    host,
+    port,
+    publicOrigin,
+    networkName: name,
+    operatorName: read('GLEANER_OPERATOR') ?? name,
+    operatorContact: read('GLEANER_CONTACT') ?? `${publicOrigin}/crawler`,
+    logOrigin: read('GLEANER_LOG_ORIGIN') ?? `${new URL(publicOrigin).host}/log`,
+    logLevel: read('GLEANER_LOG_LEVEL') ?? 'info',
+    trustedProxies: read('GLEANER_TRUSTED_PROXIES') ?? 0,
+  }
+}
