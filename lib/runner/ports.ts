@@ -1,4 +1,7 @@
+import type { DeviceState, RunnerState, Usage } from '../consent/limits.ts'
+import type { SigningKeyPair } from '../crypto/ed25519.ts'
 import type { Campaign } from '../protocol/campaign.ts'
+import type { Consent } from '../protocol/consent.ts'
 import type { Lease } from '../protocol/lease.ts'
 import type { Network } from '../protocol/network.ts'
 import type { FailureReason, SignedStatement } from '../protocol/observation.ts'
@@ -11,7 +14,6 @@ import type { LeaseRefusalReason } from '../protocol/refusal.ts'
  */
 export interface RunnerPorts {
   hop: FetchHop
-  server: ServerConnection
   store: RunnerStore
   device: () => Promise<DeviceState>
   /** Milliseconds since the epoch. */
@@ -30,20 +32,28 @@ export type FetchHop = (request: {
 }) => Promise<Hop>
 
 export type Hop =
-  | { kind: 'redirect'; status: number; location: string }
+  | {
+      kind: 'redirect'
+      status: number
+      /** As the site wrote it or already resolved; the runner resolves it against the hop's URL. */
+      location: string
+    }
   | {
       kind: 'response'
       status: number
       /** Lower-case names. */
       headers: ReadonlyMap<string, string>
-      /** Decoded bytes. Reading may throw; the runner counts and cancels. */
+      /**
+       * Decoded bytes. Reading may throw: `HopFailure` (hop-failure.ts) names the reason,
+       * anything else counts as `connection`. The runner counts, and cancels by the signal.
+       */
       body: AsyncIterable<Uint8Array>
       /** Encoded bytes so far, 0 where the platform does not say. */
       wireBytes: () => number
     }
   | { kind: 'failed'; reason: FailureReason }
 
-/** HTTP calls to one task server, under its session. */
+/** HTTP calls to one task server, under its session. `createServerConnection` implements it. */
 export interface ServerConnection {
   /**
    * Sends and parses one call. Opens a session when there is none or it has
@@ -53,6 +63,8 @@ export interface ServerConnection {
   get(path: string): Promise<unknown>
   postJson(path: string, body: unknown): Promise<unknown>
   postBytes(path: string, gzipBody: Uint8Array<ArrayBuffer>): Promise<unknown>
+  /** Token of the running session, opened when there is none: for the doorbell and the meter. */
+  token(): Promise<string>
   /** Body bytes sent and received so far, for the caps. */
   traffic(): { bytesUp: number; bytesDown: number }
 }
@@ -61,13 +73,14 @@ export interface ServerConnection {
 export interface NodeIdentity {
   accountId: string
   nodeId: string
-  accountKey: CryptoKeyPair
-  nodeKey: CryptoKeyPair
+  accountKey: SigningKeyPair
+  nodeKey: SigningKeyPair
 }
 
 /** A network this installation joined, with what was checked about it. */
 export interface JoinedNetwork {
   origin: string
+  /** Names the network everywhere on the device. */
   fingerprint: string
   network: Network
 }
@@ -86,16 +99,16 @@ export type TaskState =
   | 'leased'
   /** Statement signed and stored, not yet acknowledged. Sending it again is safe. */
   | 'observed'
-  /** Acknowledged; the body is kept for follow-ups. */
+  /** Acknowledged; the body is kept for follow-ups. Afterwards the task is deleted. */
   | 'kept'
-  /** Nothing more to do; the body is gone. */
-  | 'closed'
 
-/** One lease on the device. Written before each step is acted on. */
+/** One lease on the device. Written before each step is acted on. Bodies are stored apart. */
 export interface RunnerTask {
   /** Lease id. */
   id: string
+  /** Fingerprint of the network. */
   network: string
+  /** Manifest digest. */
   campaign: string
   lease: Lease
   state: TaskState
@@ -103,10 +116,11 @@ export interface RunnerTask {
   receivedAtMs: number
   /** After this the server no longer accepts it (a hint: the server decides). */
   expiresAtMs: number
-  oneUseKey: CryptoKeyPair
+  oneUseKey: SigningKeyPair
+  /** From `observed` on. */
   statement?: SignedStatement
-  /** Kept for follow-ups: decoded payload and its media type and charset header. */
-  body?: { payload: Uint8Array<ArrayBuffer>; contentType: string; url: string }
+  /** What is known of the stored body; absent when there was none or it was let go. */
+  body?: { bytes: number; contentType: string; url: string; digest: string }
   keptUntilMs?: number
 }
 
@@ -130,59 +144,45 @@ export interface JournalEntry {
   outcome?: Outcome
 }
 
-/** Bytes moved for sites and servers together, per UTC day `YYYY-MM-DD`. */
-export interface Usage {
-  day: string
-  bytesUp: number
-  bytesDown: number
+/** A choice of the person that the server has not acknowledged yet. */
+export interface ConsentNotice extends Omit<Consent, 'version'> {
+  /** Fingerprint of the network. */
+  network: string
 }
 
 /** Durable state. Every promise resolves only when the write would survive the death of the worker. */
 export interface RunnerStore {
+  /** The same keys each time; made at the first call for a network. */
   identity(network: string): Promise<NodeIdentity>
   tasks(network: string): Promise<RunnerTask[]>
   putTask(task: RunnerTask): Promise<void>
   /** Writes the task and its journal entry in one transaction. */
   putTaskAndEntry(task: RunnerTask, entry: JournalEntry): Promise<void>
+  /** The task and its body. Silent when there is none. */
   deleteTask(id: string): Promise<void>
+  /** Written before the task that names it, so a body without such a task may be deleted. */
+  putBody(id: string, payload: Uint8Array<ArrayBuffer>): Promise<void>
+  body(id: string): Promise<Uint8Array<ArrayBuffer> | undefined>
+  deleteBody(id: string): Promise<void>
   putEntry(entry: JournalEntry): Promise<void>
   entry(id: string): Promise<JournalEntry | undefined>
   addUsage(day: string, bytesUp: number, bytesDown: number): Promise<void>
   /** Days from `firstDay` on. */
   usage(firstDay: string): Promise<Usage[]>
-  /** Last outcome sequence seen from this network. */
+  /** Last outcome sequence seen from this network; 0 at first. */
   outcomeCursor(network: string): Promise<number>
   setOutcomeCursor(network: string, sequence: number): Promise<void>
-}
-
-/** What the limits look at. `null` means that the platform does not say. */
-export interface DeviceState {
-  onBattery: boolean | null
-  metered: boolean | null
-  idle: boolean | null
-  online: boolean | null
+  consentNotices(network: string): Promise<ConsentNotice[]>
+  /** Replaces a waiting notice of the same network and campaign: only the last choice counts. */
+  putConsentNotice(notice: ConsentNotice): Promise<void>
+  /** Only if the stored notice has this `at`: a newer choice stays. */
+  deleteConsentNotice(notice: ConsentNotice): Promise<void>
 }
 
 export type RunnerEvent =
   | { kind: 'state'; state: RunnerState }
+  /** An entry was written or its outcome filled in. */
+  | { kind: 'journal'; entry: JournalEntry }
+  /** The operator changed keys under the same campaign key: store it, it was checked. */
+  | { kind: 'network'; joined: JoinedNetwork }
   | { kind: 'problem'; where: string; error: unknown }
-
-/** The one truthful state, in the words the person sees. */
-export type RunnerState =
-  | { kind: 'working'; inFlight: number }
-  | { kind: 'waiting'; reason: WaitingReason }
-  | { kind: 'paused'; untilMs: number | null }
-  | { kind: 'capped'; period: 'day' | 'month' }
-  | { kind: 'off' }
-
-export type WaitingReason =
-  | 'no-campaign'
-  | 'no-work'
-  | 'server-unreachable'
-  | 'offline'
-  | 'on-battery'
-  | 'metered'
-  | 'not-idle'
-  | 'quiet-hours'
-  | 'halted-by-operator'
-  | 'server-refuses'
