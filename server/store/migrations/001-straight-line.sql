@@ -165,16 +165,21 @@ create table follow_up (
   asked_at timestamptz not null default now(),
   expires_at timestamptz not null,
   reason text,
-  unique (lease_id, kind)
+  -- SHA-256 of kind and request: the same question is asked once.
+  ask bytea not null,
+  unique (lease_id, ask)
 );
 create index follow_up_node on follow_up (node_id, asked_at) where state = 'asked';
 create index follow_up_due on follow_up (expires_at) where state = 'asked';
 create index follow_up_task on follow_up (task_id);
 
 create table attestation (
-  lease_id bytea primary key references observation,
+  lease_id bytea not null references observation,
+  text_digest bytea not null,
   task_id bigint not null references task,
-  envelope jsonb not null
+  gaps integer not null,
+  envelope jsonb not null,
+  primary key (lease_id, text_digest)
 );
 create index attestation_task on attestation (task_id);
 
