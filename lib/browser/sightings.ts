@@ -1,0 +1,123 @@
+import { browser } from 'wxt/browser'
+import { isFirefox } from './build.ts'
+
+/** What the browser's network stack says of one request, which `fetch` itself does not tell. */
+export type Sighting =
+  /** `ip` is null when the browser made the redirect itself and asked nobody (HSTS). */
+  | { kind: 'redirect'; status: number; location: string; ip: string | null }
+  | { kind: 'response'; ip: string | null }
+  | { kind: 'failed'; error: string }
+
+/** Finds the webRequest events of our own requests. */
+export interface Sightings {
+  /** A URL to fetch in place of `url`, and what will be seen of it. `forget` when done. */
+  expect(url: string): { taggedUrl: string; sighting: Promise<Sighting>; forget: () => void }
+}
+
+// A fragment is visible in webRequest and never sent (feasibility notes, row 4e).
+const TAG = '#gleaner-'
+
+/**
+ * Listens to the extension's own requests. Call once and at once when the worker starts: a
+ * listener added later may miss the first events.
+ *
+ * The filter also matches scripts' requests on pages of sites the person granted. Those carry no
+ * tag and are dropped unread.
+ */
+export function watchSightings(): Sightings {
+  const waiting = new Map<string, (sighting: Sighting) => void>()
+  const boot = crypto.randomUUID().slice(0, 8)
+  let sequence = 0
+
+  // Only the first event of a request counts: onErrorOccurred also follows a manual redirect.
+  const settle = (url: string, sighting: () => Sighting) => {
+    const at = url.lastIndexOf(TAG)
+    if (at < 0) return
+    const tag = url.slice(at)
+    const resolve = waiting.get(tag)
+    if (resolve === undefined) return
+    waiting.delete(tag)
+    resolve(sighting())
+  }
+
+  const filter = { urls: ['http://*/*', 'https://*/*'], types: ['xmlhttprequest' as const] }
+
+  if (isFirefox) {
+    // Firefox fires no onBeforeRedirect for a manual redirect, and has the address here already.
+    browser.webRequest.onHeadersReceived.addListener(
+      (details) => {
+        settle(details.url, () => firefoxSighting(details as FirefoxHeadersDetails))
+        return undefined
+      },
+      filter,
+      ['responseHeaders'],
+    )
+  } else {
+    browser.webRequest.onBeforeRedirect.addListener((details) => {
+      settle(details.url, () => ({
+        kind: 'redirect',
+        status: details.statusCode,
+        location: withoutTag(details.redirectUrl),
+        ip: details.ip ?? null,
+      }))
+    }, filter)
+    browser.webRequest.onResponseStarted.addListener((details) => {
+      settle(details.url, () => ({ kind: 'response', ip: details.ip ?? null }))
+    }, filter)
+  }
+  browser.webRequest.onErrorOccurred.addListener((details) => {
+    settle(details.url, () => ({ kind: 'failed', error: details.error }))
+  }, filter)
+
+  return {
+    expect: (url) => {
+      sequence += 1
+      const tag = `${TAG}${boot}-${sequence}`
+      const sighting = new Promise<Sighting>((resolve) => {
+        waiting.set(tag, resolve)
+      })
+      return { taggedUrl: withoutTag(url) + tag, sighting, forget: () => waiting.delete(tag) }
+    },
+  }
+}
+
+/** `redirectUrl` inherits our fragment when the target has none of its own. */
+function withoutTag(url: string): string {
+  const at = url.indexOf('#')
+  return at < 0 ? url : url.slice(0, at)
+}
+
+interface FirefoxHeadersDetails {
+  url: string
+  ip?: string | null
+  statusCode: number
+  responseHeaders?: { name: string; value?: string }[]
+}
+
+function firefoxSighting(details: FirefoxHeadersDetails): Sighting {
+  const ip = details.ip ?? null
+  const location = details.responseHeaders?.find(
+    ({ name }) => name.toLowerCase() === 'location',
+  )?.value
+  if (location === undefined || !isRedirect(details.statusCode)) return { kind: 'response', ip }
+  return {
+    kind: 'redirect',
+    status: details.statusCode,
+    location: absolute(location, details.url),
+    ip,
+  }
+}
+
+/** RFC 9110 §15.4: those that a fetch follows. */
+function isRedirect(status: number): boolean {
+  return [301, 302, 303, 307, 308].includes(status)
+}
+
+function absolute(location: string, base: string): string {
+  try {
+    return withoutTag(new URL(location, base).href)
+  } catch {
+    // Not a URL: handed on as it came, for the runner to refuse.
+    return location
+  }
+}
