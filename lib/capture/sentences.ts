@@ -123,6 +123,11 @@ const SUSPICIOUS =
 const MISPLACED_JOINER =
   /(?:^|[\0-\u05ff\u200c\u200d])[\u200c\u200d]|[\u200c\u200d](?:$|[\0-\u05ff])/u
 
+/** NFC, without NUL, each run of white space one space, trimmed. */
+export function collapsed(text: string): string {
+  return text.normalize('NFC').replaceAll('\0', '').replace(WHITE_SPACE, ' ').replace(/^ | $/g, '')
+}
+
 /** What an open element means for the text in it. */
 interface Frame {
   path: string
@@ -223,8 +228,8 @@ export class SentenceListener implements HtmlListener {
     const { path, role, pre } = this.#where
     const linked = this.#linkedCharacters > 0.6 * this.#characters
     let startsBlock = true
-    for (const rawLine of this.#text.normalize('NFC').split(/\r\n|[\n\r]/)) {
-      const line = rawLine.replaceAll('\0', '').replace(WHITE_SPACE, ' ').replace(/^ | $/g, '')
+    for (const rawLine of this.#text.split(/\r\n|[\n\r]/)) {
+      const line = collapsed(rawLine)
       for (const text of pre ? cutLong(line) : splitSentences(line)) {
         if (this.#sentences.length === MAX_SENTENCES) {
           this.#truncated = true

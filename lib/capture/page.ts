@@ -1,0 +1,231 @@
+import { canonicalUrl } from './canonical-url.ts'
+import { type Attributes, type HtmlListener, walkHtml } from './html-walk.ts'
+import { MAX_LINKS, sortedUnique } from './sentence-list.ts'
+import { collapsed, SentenceListener, type SentencesOfPage, shortDigest } from './sentences.ts'
+
+export interface PageLink {
+  /** Canonical, see `canonicalUrl`. */
+  url: string
+  /** Every link to this address on the page says rel=nofollow. */
+  nofollow: boolean
+}
+
+/** A statement of the page about its use, kept as written. Parsing is a later, changeable step. */
+export type UseSignal = readonly [source: 'meta' | 'link' | 'a', name: string, value: string]
+
+export interface Page extends SentencesOfPage {
+  /** White space collapsed, NFC; null when there is none. At most 1,024 UTF-16 code units. */
+  title: string | null
+  /** Canonical form of `<link rel=canonical>`. */
+  canonical: string | null
+  /** `lang` of the html element, lower case, as written otherwise. */
+  language: string | null
+  /** What relative addresses are resolved against: `<base href>`, or the page's own address. */
+  base: string
+  /** In document order, at most 64. */
+  signals: UseSignal[]
+  /** In document order, each address once, at most 2,000. */
+  links: PageLink[]
+}
+
+/**
+ * What an observation says about a page besides its text: 16 bytes of SHA-256 each. 128 bits are
+ * enough, since only a second pre-image would help anyone (see `shortDigest`).
+ */
+export interface PageDigests {
+  /** Of the title; an absent one counts as empty. */
+  title: Uint8Array
+  canonical: Uint8Array
+  language: Uint8Array
+  /** Of the JSON text of the sorted signals. */
+  signals: Uint8Array
+  /** Of the link digests that the sentence list carries, one after another. */
+  links: Uint8Array
+}
+
+/** A real title has under 200; the rest is stuffing. UTF-16 code units. */
+const MAX_TITLE_CHARACTERS = 1_024
+/** BCP 47 §4.4.1 asks for 35. */
+const MAX_LANGUAGE_CHARACTERS = 35
+const MAX_SIGNALS = 64
+const MAX_SIGNAL_CHARACTERS = 1_024
+
+/**
+ * Reads a page in one pass: its sentences and what it says about itself. Never throws.
+ *
+ * @param html decoded text; 2 MiB are read
+ * @param url the final address of the page, canonical
+ */
+export function readPage(html: string, url: string): Page {
+  const sentences = new SentenceListener()
+  const about = new AboutListener(url)
+  walkHtml(html, {
+    open(name, attributes) {
+      sentences.open(name, attributes)
+      about.open(name, attributes)
+    },
+    close(name) {
+      sentences.close(name)
+      about.close(name)
+    },
+    text(text) {
+      sentences.text(text)
+      about.text(text)
+    },
+  })
+  return { ...sentences.finish(), ...about.finish() }
+}
+
+/** Digests of what a page says about itself, for its observation. */
+export function pageDigests(page: Omit<Page, 'sentences' | 'truncated'>): PageDigests {
+  const signals = page.signals.map((signal) => JSON.stringify(signal)).sort()
+  const links = sortedUnique(linkDigests(page.links))
+  const joined = new Uint8Array(16 * links.length)
+  for (const [i, link] of links.entries()) joined.set(link, 16 * i)
+  return {
+    title: shortDigest(page.title ?? ''),
+    canonical: shortDigest(page.canonical ?? ''),
+    language: shortDigest(page.language ?? ''),
+    signals: shortDigest(`[${signals.join(',')}]`),
+    links: shortDigest(joined),
+  }
+}
+
+/** What `encodeSentenceList` takes: a 16-byte digest of each link's canonical URL. */
+export function linkDigests(links: readonly PageLink[]): Uint8Array[] {
+  return links.map((link) => shortDigest(link.url))
+}
+
+/** `<meta name>`s that say what may be done with a page; and those addressed to one crawler. */
+const SIGNAL_NAMES = new Set([
+  'content-signal',
+  'content-usage',
+  'dc.rights',
+  'dcterms.license',
+  'dcterms.rights',
+  'license',
+  'rights',
+  'robots',
+  'tdm-policy',
+  'tdm-reservation',
+])
+
+class AboutListener implements HtmlListener {
+  readonly #url: string
+  #base: string | null = null
+  #title = ''
+  #titles = 0
+  #inTitle = false
+  #drawings = 0
+  #inert = 0
+  #canonicalHref: string | null = null
+  #language: string | null = null
+  readonly #signals: UseSignal[] = []
+  /** Kept as written until the end: `<base>` may follow. */
+  readonly #hrefs: { href: string; nofollow: boolean }[] = []
+
+  constructor(url: string) {
+    this.#url = url
+  }
+
+  open(name: string, attributes: Attributes): void {
+    switch (name) {
+      case 'svg':
+        this.#drawings++
+        return
+      case 'template':
+        this.#inert++
+        return
+      case 'title':
+        this.#inTitle = this.#drawings === 0 && this.#titles++ === 0
+        return
+      case 'html':
+        this.#language ??= attributes.get('lang') ?? null
+        return
+      case 'base':
+        this.#base ??= attributes.get('href') ?? null
+        return
+      case 'meta':
+        this.#meta(attributes)
+        return
+      case 'link':
+      case 'a':
+      case 'area':
+        if (this.#inert === 0) this.#link(name, attributes)
+    }
+  }
+
+  close(name: string): void {
+    if (name === 'title') this.#inTitle = false
+    else if (name === 'svg') this.#drawings--
+    else if (name === 'template') this.#inert--
+  }
+
+  text(text: string): void {
+    if (this.#inTitle && this.#title.length < 4 * MAX_TITLE_CHARACTERS) this.#title += text
+  }
+
+  finish(): Omit<Page, 'sentences' | 'truncated'> {
+    const base = this.#resolvedBase()
+    const title = collapsed(this.#title).slice(0, MAX_TITLE_CHARACTERS)
+    const language = collapsed(this.#language ?? '')
+      .slice(0, MAX_LANGUAGE_CHARACTERS)
+      .toLowerCase()
+    const canonical = this.#canonicalHref === null ? null : canonicalUrl(this.#canonicalHref, base)
+    return {
+      title: title === '' ? null : title,
+      canonical: canonical?.ok ? canonical.url : null,
+      language: language || null,
+      base,
+      signals: this.#signals,
+      links: this.#resolvedLinks(base),
+    }
+  }
+
+  #meta(attributes: Attributes): void {
+    const name = attributes.get('name')?.trim().toLowerCase()
+    const value = attributes.get('content')
+    if (name === undefined || value === undefined) return
+    // "googlebot", "ccbot", "gptbot": a rule for one crawler is a wish all the same.
+    if (SIGNAL_NAMES.has(name) || /^[a-z-]{1,28}bot$/.test(name)) this.#signal('meta', name, value)
+  }
+
+  #link(element: 'link' | 'a' | 'area', attributes: Attributes): void {
+    const href = attributes.get('href')
+    if (href === undefined) return
+    const rel = (attributes.get('rel') ?? '').toLowerCase().split(/[\t\n\f\r ]+/)
+    if (rel.includes('license')) this.#signal(element === 'link' ? 'link' : 'a', 'license', href)
+    if (element === 'link') {
+      if (rel.includes('canonical')) this.#canonicalHref ??= href
+      return
+    }
+    // Many links are one address in many spellings, so more are kept here than come out.
+    if (this.#hrefs.length < 8 * MAX_LINKS) {
+      this.#hrefs.push({ href, nofollow: rel.includes('nofollow') })
+    }
+  }
+
+  #signal(source: UseSignal[0], name: string, value: string): void {
+    if (this.#signals.length === MAX_SIGNALS) return
+    this.#signals.push([source, name, collapsed(value).slice(0, MAX_SIGNAL_CHARACTERS)])
+  }
+
+  /** HTML Standard §4.2.3: the first base element with an href, itself relative to the page. */
+  #resolvedBase(): string {
+    if (this.#base === null) return this.#url
+    const base = canonicalUrl(this.#base, this.#url)
+    return base.ok ? base.url : this.#url
+  }
+
+  #resolvedLinks(base: string): PageLink[] {
+    const links = new Map<string, PageLink>()
+    for (const { href, nofollow } of this.#hrefs) {
+      const resolved = canonicalUrl(href, base)
+      if (!resolved.ok) continue
+      const known = links.get(resolved.url)
+      if (known) known.nofollow &&= nofollow
+      else if (links.size < MAX_LINKS) links.set(resolved.url, { url: resolved.url, nofollow })
+    }
+    return [...links.values()]
+  }
+}
