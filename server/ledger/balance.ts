@@ -1,4 +1,12 @@
-import type { Balance } from '../store/ledger.ts'
+/** Of one account, in points. */
+export interface Balance {
+  id: string
+  kind: string
+  debitsPending: number
+  debitsPosted: number
+  creditsPending: number
+  creditsPosted: number
+}
 
 export type LedgerCheck =
   | { balanced: true; accounts: number; debits: number; credits: number }

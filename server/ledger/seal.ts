@@ -1,7 +1,8 @@
 import { toBase64Url } from '../../lib/crypto/base64.ts'
 import { canonicalJson } from '../../lib/protocol/canonical-json.ts'
 import { leafHash, rootHash } from '../../lib/tlog/merkle.ts'
-import type { Balance, StoredTransfer } from '../store/ledger.ts'
+import type { Balance } from './balance.ts'
+import type { StoredTransfer } from './transfer.ts'
 
 /**
  * Merkle roots of an epoch (RFC 6962 hashes): over its transfers in order of

@@ -1,7 +1,31 @@
 import { toBase64Url } from '../../lib/crypto/base64.ts'
 import { concatBytes, sha256 } from '../../lib/crypto/digest.ts'
-import type { NewTransfer } from '../store/ledger.ts'
 import { type PointsInputs, points } from './formula.ts'
+
+export interface NewTransfer {
+  id: Uint8Array
+  debitAccount: string
+  creditAccount: string
+  amount: number
+  state: 'pending' | 'posted'
+  purpose: string
+  funding: 'subsidy' | 'consumer'
+  inputs: unknown
+  causeCommitment: Uint8Array
+  causeSalt: Uint8Array
+}
+
+export interface StoredTransfer {
+  id: Buffer
+  debitAccount: string
+  creditAccount: string
+  amount: number
+  state: 'pending' | 'posted' | 'voided'
+  purpose: string
+  funding: string
+  inputs: unknown
+  epoch: number | null
+}
 
 export const issuanceAccount = 'issuance'
 export const campaignAccount = (digest: Uint8Array) => `campaign:${toBase64Url(digest)}`

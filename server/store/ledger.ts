@@ -1,17 +1,6 @@
+import type { Balance } from '../ledger/balance.ts'
+import type { NewTransfer, StoredTransfer } from '../ledger/transfer.ts'
 import type { Queryable } from './queryable.ts'
-
-export interface NewTransfer {
-  id: Uint8Array
-  debitAccount: string
-  creditAccount: string
-  amount: number
-  state: 'pending' | 'posted'
-  purpose: string
-  funding: 'subsidy' | 'consumer'
-  inputs: unknown
-  causeCommitment: Uint8Array
-  causeSalt: Uint8Array
-}
 
 export async function openAccounts(
   tx: Queryable,
@@ -80,15 +69,6 @@ export async function available(tx: Queryable, account: string): Promise<number>
   return rows[0]?.left ?? 0
 }
 
-export interface Balance {
-  id: string
-  kind: string
-  debitsPending: number
-  debitsPosted: number
-  creditsPending: number
-  creditsPosted: number
-}
-
 export async function balances(db: Queryable): Promise<Balance[]> {
   const { rows } = await db.query<{
     id: string
@@ -134,18 +114,6 @@ export async function balancesFromTransfers(db: Queryable): Promise<Omit<Balance
     creditsPending: row.credits_pending,
     creditsPosted: row.credits_posted,
   }))
-}
-
-export interface StoredTransfer {
-  id: Buffer
-  debitAccount: string
-  creditAccount: string
-  amount: number
-  state: 'pending' | 'posted' | 'voided'
-  purpose: string
-  funding: string
-  inputs: unknown
-  epoch: number | null
 }
 
 export async function transfers(
