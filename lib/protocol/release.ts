@@ -3,7 +3,7 @@ import { count, day, digest, envelope, instant, pageUrl, text } from './fields.t
 
 /** One use signal as it was seen, unparsed: where, which, what. */
 export const signal = z.strictObject({
-  source: z.enum(['header', 'meta', 'robots']),
+  source: z.enum(['header', 'meta', 'link', 'a', 'robots']),
   name: text(60),
   value: z.string().check(z.maxLength(256)),
 })
