@@ -22,6 +22,7 @@ export interface BlobStore {
    * @param digest SHA-256 of `bytes`, 32 bytes
    * @param bytes at most MAX_BLOB_BYTES; may be empty
    * @throws BlobDigestMismatch if they do not belong together; nothing is stored
+   * @throws RangeError if there are too many bytes; nothing is stored
    * @throws BlobStoreOverloaded if too much waits to be written; nothing is stored
    */
   put(digest: Uint8Array, bytes: Uint8Array): Promise<BlobRef>

@@ -1,6 +1,7 @@
-import { Kysely, PostgresDialect, type Transaction } from 'kysely'
+import { Kysely, PostgresDialect } from 'kysely'
 import pg from 'pg'
 import type { Logger } from 'pino'
+import type { Queryable } from './queryable.ts'
 import type { Schema } from './schema.ts'
 
 export interface DatabaseOptions {
@@ -24,7 +25,7 @@ export interface DatabaseOptions {
  * repeat it.
  */
 export interface Database {
-  /** For plain SQL. */
+  /** For plain SQL; a Queryable. */
   readonly pool: pg.Pool
   readonly kysely: Kysely<Schema>
 
@@ -32,16 +33,19 @@ export interface Database {
    * Runs `body` in one transaction. On return its effects are committed and durable; on a throw
    * they are rolled back, or, if the connection was lost during the commit, unknown.
    *
-   * After a deadlock or serialization failure `body` runs again, five times at most: it must have
-   * no effect outside the transaction.
+   * After a deadlock or serialization failure `body` runs again, five times in all at most: it
+   * must have no effect outside the transaction.
    */
-  transaction<T>(
-    body: (tx: Transaction<Schema>) => Promise<T>,
-    options?: TransactionOptions,
-  ): Promise<T>
+  transaction<T>(body: (tx: Transaction) => Promise<T>, options?: TransactionOptions): Promise<T>
 
   /** Ends idle connections at once and busy ones when their query is done. May be called twice. */
   close(): Promise<void>
+}
+
+/** One connection inside a transaction. Not to be used after the body has returned. */
+export interface Transaction extends Queryable {
+  /** On the same connection. Starts no transaction of its own. */
+  readonly kysely: Kysely<Schema>
 }
 
 export interface TransactionOptions {
@@ -77,15 +81,63 @@ export function openDatabase(options: DatabaseOptions): Database {
     pool,
     kysely,
     transaction: (body, { isolation = 'read committed' } = {}) =>
-      repeatOnConflict(() => kysely.transaction().setIsolationLevel(isolation).execute(body)),
+      repeatOnConflict(() => runTransaction(pool, body, isolation)),
     close: () => {
-      // Kysely leaves a pool alone that it never used, so the pool is ended here.
+      // Not through Kysely: it leaves alone a pool that it never used.
       closed ??= pool.end()
       return closed
     },
   }
 }
 
+async function runTransaction<T>(
+  pool: pg.Pool,
+  body: (tx: Transaction) => Promise<T>,
+  isolation: string,
+): Promise<T> {
+  const client = await pool.connect()
+  let broken = true
+  try {
+    await client.query(`begin isolation level ${isolation}`)
+    const result = await body(transactionOn(client))
+    const { command } = await client.query('commit')
+    broken = false
+    // The server answers so when a statement failed and the body went on as if it had not.
+    if (command !== 'COMMIT') throw new Error('the transaction was rolled back: a statement failed')
+    // Committed.
+    return result
+  } catch (error) {
+    if (broken) {
+      // A rollback fails only with the connection, and the server then rolls back by itself.
+      const rolledBack = await client.query('rollback').catch(() => undefined)
+      broken = rolledBack === undefined
+    }
+    throw error
+  } finally {
+    client.release(broken)
+  }
+}
+
+function transactionOn(client: pg.PoolClient): Transaction {
+  let kysely: Kysely<Schema> | undefined
+  return {
+    query: (text, values) => client.query(text, values === undefined ? undefined : [...values]),
+    get kysely() {
+      // To Kysely, a pool of one connection, which it may take and return as it likes.
+      const pool = {
+        connect: async () => ({
+          query: client.query.bind(client),
+          release: () => {},
+        }),
+        end: async () => {},
+      }
+      kysely ??= new Kysely<Schema>({ dialect: new PostgresDialect({ pool: pool as pg.Pool }) })
+      return kysely
+    },
+  }
+}
+
+/** In all. Each repeat waits for the transaction that it lost against. */
 const ATTEMPTS = 5
 
 async function repeatOnConflict<T>(run: () => Promise<T>): Promise<T> {

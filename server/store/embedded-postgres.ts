@@ -537,7 +537,7 @@ async function ensureCluster(place: Place, binaries: PostgresBinaries, log: Logg
     if (Number(made) === binaries.major) return
     throw new DataFolderUnusable(
       `The database in ${place.dataFolder} was made by PostgreSQL ${made.trim()}, and ` +
-        `${binaries.binFolder} is ${binaries.major}. Set GLEANER_POSTGRES_BIN to the bin folder ` +
+        `${binaries.binFolder} is ${binaries.major}. Set GLEANER_POSTGRES to the bin folder ` +
         `of a PostgreSQL ${made.trim()}, or dump the database with it and restore it here.`,
     )
   }

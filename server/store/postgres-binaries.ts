@@ -40,7 +40,7 @@ export class PostgresBinariesMissing extends Error {
 const OLDEST_MAJOR = 15
 
 const ADVICE =
-  'Install PostgreSQL 15 or newer and set GLEANER_POSTGRES_BIN to its bin folder (or to "system" ' +
+  'Install PostgreSQL 15 or newer and set GLEANER_POSTGRES to its bin folder (or to "system" ' +
   'to search for it), or set DATABASE_URL to a running server.'
 
 /**
