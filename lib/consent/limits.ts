@@ -89,7 +89,13 @@ export interface WorkFacts {
 }
 
 export type MayWork =
-  | { ok: true; bytesLeft: number }
+  | {
+      ok: true
+      bytesLeft: number
+      /** The cap that leaves the least, and when it begins anew. */
+      tightest: 'day' | 'month'
+      freshMs: number
+    }
   | {
       ok: false
       state: Extract<RunnerState, { kind: 'paused' | 'capped' | 'waiting' }>
@@ -118,9 +124,14 @@ export function mayWork(limits: Limits, facts: WorkFacts): MayWork {
   if (device.metered === true && !limits.onMetered) return waiting('metered')
   if (device.idle === false && !limits.whileInUse) return waiting('not-idle')
 
+  const leftToday = limits.bytesPerDay - usedToday
+  const leftThisMonth = limits.bytesPerMonth - usedThisMonth
+  const tightest = leftThisMonth <= leftToday ? 'month' : 'day'
   return {
     ok: true,
-    bytesLeft: Math.min(limits.bytesPerMonth - usedThisMonth, limits.bytesPerDay - usedToday),
+    bytesLeft: Math.min(leftToday, leftThisMonth),
+    tightest,
+    freshMs: periodEndMs(tightest, nowMs),
   }
 }
 
@@ -192,12 +203,14 @@ function waiting(reason: WaitingReason, untilMs: number | null = null): MayWork 
 }
 
 function capped(period: 'day' | 'month', nowMs: number): MayWork {
+  return { ok: false, state: { kind: 'capped', period }, untilMs: periodEndMs(period, nowMs) }
+}
+
+function periodEndMs(period: 'day' | 'month', nowMs: number): number {
   const now = new Date(nowMs)
-  const untilMs =
-    period === 'day'
-      ? Date.UTC(now.getUTCFullYear(), now.getUTCMonth(), now.getUTCDate() + 1)
-      : Date.UTC(now.getUTCFullYear(), now.getUTCMonth() + 1, 1)
-  return { ok: false, state: { kind: 'capped', period }, untilMs }
+  return period === 'day'
+    ? Date.UTC(now.getUTCFullYear(), now.getUTCMonth(), now.getUTCDate() + 1)
+    : Date.UTC(now.getUTCFullYear(), now.getUTCMonth() + 1, 1)
 }
 
 /** Null when it is not quiet now. Equal ends mean no quiet hours. */

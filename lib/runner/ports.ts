@@ -2,6 +2,7 @@ import type { DeviceState, RunnerState, Usage } from '../consent/limits.ts'
 import type { SigningKeyPair } from '../crypto/ed25519.ts'
 import type { Campaign } from '../protocol/campaign.ts'
 import type { Consent } from '../protocol/consent.ts'
+import type { EnvelopeMessage } from '../protocol/fields.ts'
 import type { Lease } from '../protocol/lease.ts'
 import type { Network } from '../protocol/network.ts'
 import type { FailureReason, SignedStatement } from '../protocol/observation.ts'
@@ -60,9 +61,11 @@ export interface ServerConnection {
    * ended. Throws `ServerProblem` for a refusal and `ServerUnreachable` when
    * there was no answer.
    */
-  get(path: string): Promise<unknown>
-  postJson(path: string, body: unknown): Promise<unknown>
-  postBytes(path: string, gzipBody: Uint8Array<ArrayBuffer>): Promise<unknown>
+  get(path: string, signal?: AbortSignal): Promise<unknown>
+  /** The same for what needs no session, so that a server is checked before one is opened. */
+  getWithoutSession(path: string, signal?: AbortSignal): Promise<unknown>
+  postJson(path: string, body: unknown, signal?: AbortSignal): Promise<unknown>
+  postBytes(path: string, gzipBody: Uint8Array<ArrayBuffer>, signal?: AbortSignal): Promise<unknown>
   /** Token of the running session, opened when there is none: for the doorbell and the meter. */
   token(): Promise<string>
   /** Body bytes sent and received so far, for the caps. */
@@ -140,6 +143,8 @@ export interface JournalEntry {
   bytesUp: number
   bytesDown: number
   totalMs: number
+  /** The server's signed acknowledgement: it holds this node's observation. */
+  receipt?: EnvelopeMessage
   /** Filled when the server tells. */
   outcome?: Outcome
 }
