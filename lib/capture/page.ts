@@ -1,7 +1,13 @@
 import { canonicalUrl } from './canonical-url.ts'
 import { type Attributes, type HtmlListener, walkHtml } from './html-walk.ts'
 import { MAX_LINKS, sortedUnique } from './sentence-list.ts'
-import { collapsed, SentenceListener, type SentencesOfPage, shortDigest } from './sentences.ts'
+import {
+  collapsed,
+  extractPlainText,
+  SentenceListener,
+  type SentencesOfPage,
+  shortDigest,
+} from './sentences.ts'
 
 export interface PageLink {
   /** Canonical, see `canonicalUrl`. */
@@ -74,6 +80,19 @@ export function readPage(html: string, url: string): Page {
     },
   })
   return { ...sentences.finish(), ...about.finish() }
+}
+
+/** A `text/plain` page: sentences by its lines, and nothing said about itself. */
+export function readPlainPage(text: string, url: string): Page {
+  return {
+    ...extractPlainText(text),
+    title: null,
+    canonical: null,
+    language: null,
+    base: url,
+    signals: [],
+    links: [],
+  }
 }
 
 /** Digests of what a page says about itself, for its observation. */

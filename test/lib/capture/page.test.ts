@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { linkDigests, pageDigests, readPage } from '../../../lib/capture/page.ts'
+import { linkDigests, pageDigests, readPage, readPlainPage } from '../../../lib/capture/page.ts'
 import { extractSentences, shortDigest } from '../../../lib/capture/sentences.ts'
 import { toHex } from '../../../lib/crypto/hex.ts'
 import { hostileHtml } from './hostile-html.ts'
@@ -64,6 +64,12 @@ describe('a page', () => {
     expect(read('<base href="ftp://example.com/"><a href=x>x</a>').links[0]?.url).toBe(
       'https://example.com/a/x',
     )
+  })
+
+  test('of plain text has the digests of a page that says nothing', () => {
+    const page = readPlainPage('<title>no</title>', url)
+    expect(page.sentences.map(({ text }) => text)).toEqual(['<title>no</title>'])
+    expect(pageDigests(page)).toEqual(pageDigests(read('')))
   })
 
   test('lists at most 2,000 links and 64 signals', () => {
