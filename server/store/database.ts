@@ -1,4 +1,4 @@
-import { Kysely, PostgresDialect } from 'kysely'
+import { Kysely, PostgresDialect, type PostgresPool } from 'kysely'
 import pg from 'pg'
 import type { Logger } from 'pino'
 import type { Queryable } from './queryable.ts'
@@ -124,14 +124,14 @@ function transactionOn(client: pg.PoolClient): Transaction {
     query: (text, values) => client.query(text, values === undefined ? undefined : [...values]),
     get kysely() {
       // To Kysely, a pool of one connection, which it may take and return as it likes.
-      const pool = {
+      const one: PostgresPool = {
         connect: async () => ({
           query: client.query.bind(client),
           release: () => {},
         }),
         end: async () => {},
       }
-      kysely ??= new Kysely<Schema>({ dialect: new PostgresDialect({ pool: pool as pg.Pool }) })
+      kysely ??= new Kysely<Schema>({ dialect: new PostgresDialect({ pool: one }) })
       return kysely
     },
   }

@@ -146,7 +146,7 @@ export async function startEmbeddedPostgres(
   await boundLog(place.logFile)
 
   let binaries: PostgresBinaries | undefined
-  let transports: Transport[] | undefined
+  const listenings = [...LISTENINGS]
   let child: ChildProcess | undefined
   const begunMs = performance.now()
 
@@ -177,10 +177,11 @@ export async function startEmbeddedPostgres(
 
     binaries ??= await findPostgresBinaries(options.binaries, place.dataFolder, place.identity)
     await ensureCluster(place, binaries, log)
-    transports ??= await usableTransports(place)
-    const transport = transports[0]
-    if (transport === undefined) throw new Error('no transport is left to try')
-
+    const transport = await openTransport(place, listenings[0] ?? 'loopback')
+    if (transport === undefined) {
+      listenings.shift()
+      continue
+    }
     const launched = await launch(place, binaries, transport)
     if (launched.kind === 'ready') {
       child = launched.child
@@ -191,9 +192,9 @@ export async function startEmbeddedPostgres(
     if (otherServer.test(launched.output) && spentMs < SILENCE_LIMIT_MS) {
       // Another starter was faster, or a killed server's last processes are still ending.
       await sleep(POLL_MS)
-    } else if (cannotListen.test(launched.output) && transports.length > 1) {
+    } else if (cannotListen.test(launched.output) && listenings.length > 1) {
       log.warn({ transport, output: launched.output }, 'PostgreSQL cannot listen there')
-      transports.shift()
+      listenings.shift()
     } else {
       throw new PostgresStartFailed(explainFailure(place, launched.output))
     }
@@ -248,6 +249,10 @@ interface Place {
   readonly logFile: string
   readonly identity: ServerIdentity | undefined
 }
+
+/** Ways to listen, the best first. */
+const LISTENINGS = ['socket in data folder', 'socket in temporary folder', 'loopback'] as const
+type Listening = (typeof LISTENINGS)[number]
 
 type Transport =
   | { readonly kind: 'socket'; readonly folder: string }
@@ -720,27 +725,24 @@ function serverEnvironment(): NodeJS.ProcessEnv {
   return environment
 }
 
-/** Ways to listen, the best first. */
-async function usableTransports(place: Place): Promise<Transport[]> {
-  const transports: Transport[] = []
-  if (process.platform !== 'win32') {
-    const digest = createHash('sha256').update(place.cluster).digest('hex')
-    const folders = [
-      join(place.dataFolder, 'socket'),
-      // The same at every start, so that pools find a restarted server.
-      join(await realpath(tmpdir()), `gleaner-${digest.slice(0, 16)}`),
-    ]
-    for (const folder of folders) {
-      const path = join(folder, '.s.PGSQL.5432')
-      // PostgreSQL reads a list of folders there.
-      const plain = !/[,"\s]/.test(folder)
-      if (!plain || Buffer.byteLength(path) > SOCKET_PATH_LIMIT_BYTES) continue
-      if (await makePrivateFolder(folder, place.identity))
-        transports.push({ kind: 'socket', folder })
-    }
+/** Undefined if it cannot listen so. Loopback is always possible. */
+async function openTransport(place: Place, listening: Listening): Promise<Transport | undefined> {
+  if (listening === 'loopback') {
+    return { kind: 'tcp', port: await choosePort(join(place.dataFolder, 'port')) }
   }
-  transports.push({ kind: 'tcp', port: await choosePort(join(place.dataFolder, 'port')) })
-  return transports
+  if (process.platform === 'win32') return undefined
+  // The same at every start, so that pools find a restarted server.
+  const digest = createHash('sha256').update(place.cluster).digest('hex')
+  const folder =
+    listening === 'socket in data folder'
+      ? join(place.dataFolder, 'socket')
+      : join(await realpath(tmpdir()), `gleaner-${digest.slice(0, 16)}`)
+  // The setting is a list of folders, in which these have a meaning.
+  if (/[,"\s]/.test(folder)) return undefined
+  const path = join(folder, '.s.PGSQL.5432')
+  if (Buffer.byteLength(path) > SOCKET_PATH_LIMIT_BYTES) return undefined
+  const made = await makePrivateFolder(folder, place.identity)
+  return made ? { kind: 'socket', folder } : undefined
 }
 
 /** False if somebody else put something there, as anyone may in the temporary folder. */

@@ -50,7 +50,8 @@ const children: ChildProcess[] = []
 afterEach(async () => {
   for (const child of children.splice(0)) child.kill('SIGKILL')
   for (const server of servers.splice(0)) await server.stop()
-  for (const folder of folders.splice(0)) {
+  // The last first: one may be inside another.
+  for (const folder of folders.splice(0).reverse()) {
     // A failed test may leave an orphan.
     const orphan = await readPostmasterFile(join(folder, 'cluster'))
     if (orphan !== undefined && alive(orphan.pid)) {
@@ -244,6 +245,22 @@ test('of two first starts at once, one owns the folder and one is refused', asyn
   expect(names).toEqual(['DataFolderInUse', 'owner'])
   expect((await readdir(folder)).filter((name) => name.includes('.new-'))).toEqual([])
 })
+
+test.each([150, 400, 700, 1_000])(
+  'a first start killed after %i ms leaves nothing in the way of the next',
+  async (afterMs) => {
+    const folder = await temporaryFolder()
+    const script = join(repository, 'test/server/store/postgres-owner.ts')
+    const child = spawn(process.execPath, ['--import', 'tsx', script, folder], { cwd: repository })
+    children.push(child)
+    // The time counts from the first trace of a start, not from that of the process.
+    while ((await readdir(folder)).length === 0) await sleep(5)
+    await sleep(afterMs)
+    await kill(child)
+    const server = await start(folder)
+    expect(await query(server.connection, 'select 1')).toEqual([1])
+  },
+)
 
 test('a stopped server is replaced by a starter that met it stopping', async () => {
   const folder = await temporaryFolder()
