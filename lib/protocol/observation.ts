@@ -51,6 +51,8 @@ export const observation = z.discriminatedUnion('outcome', [
     status: z.int().check(z.minimum(200), z.maximum(599)),
     /** Media type without parameters, lower case. */
     type: z.string().check(z.maxLength(100)),
+    /** The charset parameter of Content-Type, lower case, unquoted; the payload is decoded with it again. */
+    charset: z.nullable(z.string().check(z.maxLength(40))),
     headers,
     payload: z.strictObject({ bytes: count, digest }),
     /** SHA-256(nonce ‖ payload): the payload was in hand after the lease was given. */
