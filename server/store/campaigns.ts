@@ -23,7 +23,7 @@ export async function putNetworkEnvelope(
   envelope: EnvelopeMessage,
 ): Promise<boolean> {
   const { rows } = await tx.query(
-    'insert into network_document (envelope) values ($1) on conflict do nothing returning only',
+    'insert into network_document (envelope) values ($1) on conflict do nothing returning singleton',
     [JSON.stringify(envelope)],
   )
   return rows.length === 1

@@ -1,8 +1,6 @@
-import { Kysely, PostgresDialect, type PostgresPool } from 'kysely'
 import pg from 'pg'
 import type { Logger } from 'pino'
 import type { Queryable } from './queryable.ts'
-import type { Schema } from './schema.ts'
 
 export interface DatabaseOptions {
   /** `connection` of an embedded server, or `{ connectionString }` of any other. */
@@ -25,9 +23,8 @@ export interface DatabaseOptions {
  * repeat it.
  */
 export interface Database {
-  /** For plain SQL; a Queryable. */
+  /** A Queryable, for statements that need no transaction. */
   readonly pool: pg.Pool
-  readonly kysely: Kysely<Schema>
 
   /**
    * Runs `body` in one transaction. On return its effects are committed and durable; on a throw
@@ -36,16 +33,10 @@ export interface Database {
    * After a deadlock or serialization failure `body` runs again, five times in all at most: it
    * must have no effect outside the transaction.
    */
-  transaction<T>(body: (tx: Transaction) => Promise<T>, options?: TransactionOptions): Promise<T>
+  transaction<T>(body: (tx: Queryable) => Promise<T>, options?: TransactionOptions): Promise<T>
 
   /** Ends idle connections at once and busy ones when their query is done. May be called twice. */
   close(): Promise<void>
-}
-
-/** One connection inside a transaction. Not to be used after the body has returned. */
-export interface Transaction extends Queryable {
-  /** On the same connection. Starts no transaction of its own. */
-  readonly kysely: Kysely<Schema>
 }
 
 export interface TransactionOptions {
@@ -75,15 +66,12 @@ export function openDatabase(options: DatabaseOptions): Database {
   pool.on('error', () => {})
   pool.on('connect', (client) => client.on('error', lost))
 
-  const kysely = new Kysely<Schema>({ dialect: new PostgresDialect({ pool }) })
   let closed: Promise<void> | undefined
   return {
     pool,
-    kysely,
     transaction: (body, { isolation = 'read committed' } = {}) =>
       repeatOnConflict(() => runTransaction(pool, body, isolation)),
     close: () => {
-      // Not through Kysely: it leaves alone a pool that it never used.
       closed ??= pool.end()
       return closed
     },
@@ -92,7 +80,7 @@ export function openDatabase(options: DatabaseOptions): Database {
 
 async function runTransaction<T>(
   pool: pg.Pool,
-  body: (tx: Transaction) => Promise<T>,
+  body: (tx: Queryable) => Promise<T>,
   isolation: string,
 ): Promise<T> {
   const client = await pool.connect()
@@ -118,22 +106,10 @@ async function runTransaction<T>(
   }
 }
 
-function transactionOn(client: pg.PoolClient): Transaction {
-  let kysely: Kysely<Schema> | undefined
+/** A failed statement leaves the transaction failed; the connection is released when the body returns. */
+function transactionOn(client: pg.PoolClient): Queryable {
   return {
     query: (text, values) => client.query(text, values === undefined ? undefined : [...values]),
-    get kysely() {
-      // To Kysely, a pool of one connection, which it may take and return as it likes.
-      const one: PostgresPool = {
-        connect: async () => ({
-          query: client.query.bind(client),
-          release: () => {},
-        }),
-        end: async () => {},
-      }
-      kysely ??= new Kysely<Schema>({ dialect: new PostgresDialect({ pool: one }) })
-      return kysely
-    },
   }
 }
 

@@ -1,3 +1,4 @@
+import type { Campaign } from '../../lib/protocol/campaign.ts'
 import type { Queryable } from './queryable.ts'
 
 /** A task picked for a node, before its lease is written. */
@@ -7,6 +8,7 @@ export interface Pick {
   kind: 'page' | 'robots'
   url: string
   campaign: Buffer
+  limits: Campaign['limits']
 }
 
 /**
@@ -30,13 +32,14 @@ export async function grantLeases(
     newLease: () => { id: Uint8Array; nonce: Uint8Array }
   },
 ): Promise<(Pick & { id: Uint8Array; nonce: Uint8Array })[]> {
-  const consented = await tx.query<{ digest: Buffer }>(
-    `select c.digest from campaign c join consent s on s.campaign = c.digest
+  const consented = await tx.query<{ digest: Buffer; limits: Campaign['limits'] }>(
+    `select c.digest, c.manifest->'limits' as limits from campaign c join consent s on s.campaign = c.digest
      where s.node_id = $1 and s.act = 'given' and c.state = 'running' and c.digest = any($2::bytea[])`,
     [asked.nodeId, asked.campaigns],
   )
   if (consented.rows.length === 0) return []
   const campaigns = consented.rows.map((row) => row.digest)
+  const limits = new Map(consented.rows.map((row) => [row.digest.toString('hex'), row.limits]))
   const kin = await tx.query<{ id: Buffer }>(
     `select distinct theirs.node_id as id
        from node_block mine join node_block theirs on theirs.block = mine.block
@@ -81,6 +84,7 @@ export async function grantLeases(
         kind: row.kind,
         url: row.url,
         campaign: row.campaign,
+        limits: limits.get(row.campaign.toString('hex')) as Campaign['limits'],
         ...asked.newLease(),
       })
     }

@@ -2,7 +2,7 @@
 -- Nothing newer than PostgreSQL 15. Digests, keys and ids are raw bytes.
 
 create table network_document (
-  only boolean primary key default true check (only),
+  singleton boolean primary key default true check (singleton),
   envelope jsonb not null
 );
 

@@ -1,0 +1,233 @@
+import { decodeSentenceList, type SentenceList } from '../../lib/capture/sentence-list.ts'
+import type { Campaign } from '../../lib/protocol/campaign.ts'
+import { observation } from '../../lib/protocol/observation.ts'
+import type { Observer, PageAnalysis, Standing, TaskFacts } from '../verify/facts.ts'
+import type { Queryable } from './queryable.ts'
+
+/** A task under decision and what the rest of the pipeline needs of it. */
+export interface TaskUnderDecision {
+  taskId: number
+  hostId: number
+  campaign: Buffer
+  manifest: Campaign
+  depth: number
+  facts: TaskFacts
+}
+
+/**
+ * Takes up to `limit` tasks about which something new is known, locks them for
+ * this transaction, and gathers every fact about them. A fact that arrives
+ * meanwhile waits for the lock and marks the task again.
+ */
+export async function takeTasksWithNews(
+  tx: Queryable,
+  limit: number,
+): Promise<TaskUnderDecision[]> {
+  const { rows: tasks } = await tx.query<{
+    id: number
+    host_id: number
+    campaign: Buffer
+    kind: 'page' | 'robots'
+    url: string
+    depth: number
+    wanted: number
+    manifest: Campaign
+  }>(
+    `with taken as (
+       select id from task where news order by id limit $1 for update skip locked
+     )
+     update task t set news = false from taken, campaign c
+     where t.id = taken.id and c.digest = t.campaign
+     returning t.id, t.host_id, t.campaign, t.kind, t.url, t.depth, t.wanted, c.manifest`,
+    [limit],
+  )
+  if (tasks.length === 0) return []
+  const ids = tasks.map((task) => task.id)
+  const observers = await observersOf(tx, ids)
+  const live = await liveLeases(tx, ids)
+  const available = await availableObservers(tx, ids)
+  return tasks.map((task) => ({
+    taskId: task.id,
+    hostId: task.host_id,
+    campaign: task.campaign,
+    manifest: task.manifest,
+    depth: task.depth,
+    facts: {
+      kind: task.kind,
+      url: task.url,
+      quorum: task.manifest.quorum,
+      observers: observers.get(task.id) ?? [],
+      live: live.get(task.id) ?? 0,
+      available: available.get(task.id) ?? 0,
+    },
+  }))
+}
+
+async function observersOf(
+  tx: Queryable,
+  ids: readonly number[],
+): Promise<Map<number, Observer[]>> {
+  const { rows } = await tx.query<{
+    lease_id: Buffer
+    task_id: number
+    account_id: Buffer
+    statement: string
+    list: Buffer | null
+    has_payload: boolean
+    analysis: PageAnalysis | null
+    analysis_list: Buffer | null
+    asks: { kind: string; state: string; text: string | null }[] | null
+    attested: { text: string; gaps: number }[] | null
+  }>(
+    `select o.lease_id, o.task_id, l.account_id, o.statement, s.list, p.lease_id is not null as has_payload,
+            a.analysis, a.list as analysis_list,
+            (select jsonb_agg(jsonb_build_object('kind', f.kind, 'state', f.state, 'text', f.request->>'text'))
+               from follow_up f where f.lease_id = o.lease_id) as asks,
+            (select jsonb_agg(jsonb_build_object('text', encode(t.text_digest, 'hex'), 'gaps', t.gaps))
+               from attestation t where t.lease_id = o.lease_id) as attested
+     from observation o join lease l on l.id = o.lease_id
+     left join sentence_list s on s.lease_id = o.lease_id
+     left join payload p on p.lease_id = o.lease_id
+     left join analysis a on a.lease_id = o.lease_id
+     where o.task_id = any($1::bigint[]) order by o.received_at, o.lease_id`,
+    [ids],
+  )
+  const byTask = new Map<number, Observer[]>()
+  for (const row of rows) {
+    const asks = row.asks ?? []
+    const standing = (kind: string): Standing => {
+      const asked = asks.filter((ask) => ask.kind === kind)
+      if (asked.length === 0) return 'unasked'
+      return asked.some((ask) => ask.state === 'asked') ? 'asked' : 'gone'
+    }
+    const attestationsAsked = new Map<string, 'asked' | 'gone'>()
+    for (const ask of asks) {
+      if (ask.kind !== 'attest' || ask.text === null) continue
+      attestationsAsked.set(
+        ask.text,
+        ask.state === 'asked' || ask.state === 'answered' ? 'asked' : 'gone',
+      )
+    }
+    const observer: Observer = {
+      lease: row.lease_id.toString('base64url'),
+      accountId: row.account_id.toString('base64url'),
+      observation: observation.parse(JSON.parse(row.statement)),
+      sentences: row.list ? storedList(row.list) : standing('sentences'),
+      payload:
+        row.analysis && row.analysis_list
+          ? withList(row.analysis, row.analysis_list)
+          : row.has_payload
+            ? 'asked'
+            : standing('payload'),
+      attestations: new Map(
+        (row.attested ?? []).map(({ text, gaps }) => [
+          Buffer.from(text, 'hex').toString('base64url'),
+          { gaps },
+        ]),
+      ),
+      attestationsAsked,
+    }
+    byTask.set(row.task_id, [...(byTask.get(row.task_id) ?? []), observer])
+  }
+  return byTask
+}
+
+async function liveLeases(tx: Queryable, ids: readonly number[]): Promise<Map<number, number>> {
+  const { rows } = await tx.query<{ task_id: number; live: number }>(
+    `select task_id, count(*) as live from lease
+     where task_id = any($1::bigint[]) and state = 'live' group by task_id`,
+    [ids],
+  )
+  return new Map(rows.map((row) => [row.task_id, row.live]))
+}
+
+/**
+ * How many more contributors could be asked: seen in the last two minutes,
+ * consenting, and sharing neither account nor any block with whoever has a
+ * lease of the task. Counted by block: two nodes behind one are one.
+ */
+async function availableObservers(
+  tx: Queryable,
+  ids: readonly number[],
+): Promise<Map<number, number>> {
+  const { rows } = await tx.query<{ task_id: number; available: number }>(
+    `with present as (
+       select n.id, n.account_id, c.campaign from node n
+       join consent c on c.node_id = n.id and c.act = 'given'
+       where n.seen_at > now() - interval '2 minutes'
+     ), used as (
+       select distinct l.task_id, l.account_id, b.block
+       from lease l join node_block b on b.node_id = l.node_id
+       where l.task_id = any($1::bigint[]) and l.state <> 'expired'
+     )
+     select t.id as task_id, count(distinct b.block) as available
+     from task t
+     join present p on p.campaign = t.campaign
+     join node_block b on b.node_id = p.id
+     where t.id = any($1::bigint[])
+       and not exists (
+         select 1 from used u join node_block mine on mine.node_id = p.id
+         where u.task_id = t.id and (u.account_id = p.account_id or u.block = mine.block))
+     group by t.id`,
+    [ids],
+  )
+  return new Map(rows.map((row) => [row.task_id, row.available]))
+}
+
+function storedList(list: Buffer): SentenceList {
+  const decoded = decodeSentenceList(list)
+  // It was decoded strictly before it was stored.
+  if (!decoded.ok) throw new Error(`a stored sentence list does not decode: ${decoded.reason}`)
+  return decoded.list
+}
+
+function withList(analysis: PageAnalysis, list: Buffer): PageAnalysis {
+  return analysis.ok ? { ...analysis, list } : analysis
+}
+
+/** Payloads that no worker has read yet. */
+export async function payloadsToRead(
+  db: Queryable,
+  limit: number,
+): Promise<{ leaseId: Buffer; taskId: number; blob: string; contentType: string; url: string }[]> {
+  const { rows } = await db.query<{
+    lease_id: Buffer
+    task_id: number
+    blob: string
+    statement: string
+  }>(
+    `select p.lease_id, o.task_id, p.blob, o.statement
+     from payload p join observation o on o.lease_id = p.lease_id
+     join task t on t.id = o.task_id and t.state <> 'closed'
+     where not exists (select 1 from analysis a where a.lease_id = p.lease_id)
+     order by p.lease_id limit $1`,
+    [limit],
+  )
+  return rows.flatMap((row) => {
+    const seen = observation.parse(JSON.parse(row.statement))
+    if (seen.outcome !== 'fetched') return []
+    return [
+      {
+        leaseId: row.lease_id,
+        taskId: row.task_id,
+        blob: row.blob,
+        contentType: seen.charset === null ? seen.type : `${seen.type}; charset=${seen.charset}`,
+        url: seen.url,
+      },
+    ]
+  })
+}
+
+export async function putAnalysis(
+  tx: Queryable,
+  read: { leaseId: Uint8Array; analysis: PageAnalysis },
+) {
+  const { list, ...rest } = read.analysis.ok
+    ? read.analysis
+    : { ...read.analysis, list: new Uint8Array() }
+  await tx.query(
+    'insert into analysis (lease_id, analysis, list) values ($1, $2, $3) on conflict do nothing',
+    // PostgreSQL's jsonb has no U+0000; a page may.
+    [read.leaseId, JSON.stringify(rest).replaceAll('\\u0000', '\\ufffd'), list],
+  )
+}
