@@ -93,6 +93,6 @@ function contentSecurityPolicy(manifestVersion: 2 | 3) {
   // Sites and task servers are unknown at build time, so any may be connected to; nothing else is loaded.
   const policy =
     "default-src 'self'; script-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; " +
-    'frame-ancestors \'none\'; connect-src https: http: wss: ws:'
+    "frame-ancestors 'none'; connect-src https: http: wss: ws:"
   return manifestVersion === 3 ? { extension_pages: policy } : policy
 }

@@ -1,5 +1,5 @@
 import { browser } from 'wxt/browser'
-import type { DeviceState } from '../runner/ports.ts'
+import type { DeviceState } from '../consent/limits.ts'
 
 // The shortest interval that browser.idle accepts is 15 s; a minute is when people say "away".
 const IDLE_AFTER_SECONDS = 60

@@ -2,6 +2,7 @@ import { addressRefusal } from '../capture/public-host.ts'
 import type { FetchHop, Hop } from '../runner/ports.ts'
 import { build, isFirefox } from './build.ts'
 import { lookUpRefusal } from './look-up.ts'
+import type { Pace } from './pace.ts'
 import type { Sighting, Sightings } from './sightings.ts'
 import type { WireBytes } from './wire-bytes.ts'
 
@@ -13,11 +14,13 @@ const SIGHTING_MS = 5_000
  * Chromium refuses addresses that are not public before it sends, and the peer's address is
  * checked again before a byte of the answer is read.
  *
- * @param ready resolves once requests carry the crawler's name and no cookies
+ * @param parts.pace bounds how much of the idle line is used
+ * @param parts.ready resolves once requests carry the crawler's name and no cookies
  */
 export function createHop(parts: {
   sightings: Sightings
   wireBytes: WireBytes
+  pace: Pace
   ready: () => Promise<void>
 }): FetchHop {
   return async ({ url, signal }) => {
@@ -41,11 +44,10 @@ export function createHop(parts: {
         signal: AbortSignal.any([signal, stop.signal]),
       })
     } catch (error) {
+      const seen = signal.aborted ? null : await within(sighting, SIGHTING_MS)
+      forget()
       if (signal.aborted) throw error
-      return failure(await within(sighting, SIGHTING_MS))
-    } finally {
-      // Nothing to do when the fetch went well: the event may still be on its way.
-      if (signal.aborted) forget()
+      return failure(seen)
     }
 
     const seen = await within(sighting, SIGHTING_MS)
@@ -59,7 +61,7 @@ export function createHop(parts: {
       kind: 'response',
       status: response.status,
       headers: new Map(response.headers),
-      ...body(response, taggedUrl, parts.wireBytes),
+      ...body(response, taggedUrl, parts, signal),
     }
   }
 }
@@ -82,14 +84,24 @@ function isAllowedPeer(ip: string): boolean {
   return refusal === null || (refusal === 'loopback' && build.loopbackSitesAllowed)
 }
 
-function failure(seen: Sighting | null): { kind: 'failed'; reason: 'connection' | 'private-address' } {
+function failure(seen: Sighting | null): {
+  kind: 'failed'
+  reason: 'connection' | 'private-address'
+} {
   // Chromium refuses an address space with a bare ERR_FAILED, and says it of little else.
   const refused =
-    build.targetAddressSpace !== undefined && seen?.kind === 'failed' && seen.error === 'net::ERR_FAILED'
+    build.targetAddressSpace !== undefined &&
+    seen?.kind === 'failed' &&
+    seen.error === 'net::ERR_FAILED'
   return { kind: 'failed', reason: refused ? 'private-address' : 'connection' }
 }
 
-function body(response: Response, taggedUrl: string, timings: WireBytes) {
+function body(
+  response: Response,
+  taggedUrl: string,
+  { wireBytes, pace }: { wireBytes: WireBytes; pace: Pace },
+  signal: AbortSignal,
+) {
   let encoded = 0
   async function* read(): AsyncGenerator<Uint8Array> {
     const reader = response.body?.getReader()
@@ -99,8 +111,11 @@ function body(response: Response, taggedUrl: string, timings: WireBytes) {
         const { done, value } = await reader.read()
         if (done) break
         yield value
+        // Decoded bytes stand in for those on the wire, which are known only at the end. Reading
+        // late is enough: TCP then slows the sender.
+        await pace.take(value.length, signal)
       }
-      encoded = await timings.of(taggedUrl)
+      encoded = await wireBytes.of(taggedUrl)
     } finally {
       // Reached early when the runner has read enough. After the end this changes nothing.
       await reader.cancel().catch(() => {

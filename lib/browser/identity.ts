@@ -1,4 +1,4 @@
-import { generateKeyPair, fingerprint, importSeed, publicKeyBytes } from '../crypto/ed25519.ts'
+import { fingerprint, generateKeyPair, importSeed, publicKeyBytes } from '../crypto/ed25519.ts'
 import type { NodeIdentity } from '../runner/ports.ts'
 
 /**

@@ -32,6 +32,7 @@ export async function lookUpRefusal(
 
 function firefoxDns(): Dns {
   const { dns } = browser as unknown as { dns?: Dns }
-  if (dns === undefined) throw new Error('browser.dns is missing: is the permission `dns` declared?')
+  if (dns === undefined)
+    throw new Error('browser.dns is missing: is the permission `dns` declared?')
   return dns
 }

@@ -1,0 +1,13 @@
+import type { Background } from '../ui/background.ts'
+import { build } from './build.ts'
+import { ask } from './messages.ts'
+import { campaignOrigins, requestOrigins, serverOrigins } from './permissions.ts'
+
+/** What a page of this extension hands to its components. */
+export const pageBackground: Background = {
+  ask,
+  requestOrigins,
+  campaignOrigins,
+  serverOrigins,
+  lab: build.lab,
+}
