@@ -23,6 +23,8 @@ export interface NetworkFacts {
   calls: ReadonlySet<CallKind>
   /** No call before this. Why, for the state that the person sees. */
   backoff: { untilMs: number; reason: WaitingReason } | null
+  /** The same for one kind of call. */
+  callNotBeforeMs: ReadonlyMap<CallKind, number>
   /** When the server wants to be asked for work again. */
   leaseAtMs: number
   /** When the doorbell last rang for this and was not yet answered; null when it did not. */
@@ -159,8 +161,14 @@ function letGoOfBodies(plan: Plan): void {
 
 function giveBackExpired(plan: Plan, network: NetworkFacts): void {
   for (const task of network.tasks) {
-    if (task.state !== 'leased' || task.busy) continue
-    if (plan.isDue(task.expiresAtMs)) plan.remove('give-back', network.id, task.id)
+    if (task.busy) continue
+    if (task.state === 'leased' && plan.isDue(task.expiresAtMs)) {
+      plan.remove('give-back', network.id, task.id)
+    }
+    // A statement that could not be sent so long after its lease ended will not be taken any more.
+    if (task.state === 'observed' && plan.isDue(task.expiresAtMs + KEEP_MS)) {
+      plan.remove('let-go', network.id, task.id)
+    }
   }
 }
 
@@ -170,7 +178,8 @@ function callServer(plan: Plan, network: NetworkFacts): void {
   // A changed pin stops everything with this network (protocol README §2).
   if (network.trusted === false) return
   if (network.backoff !== null && !plan.isDue(network.backoff.untilMs)) return
-  const may = (kind: CallKind) => !calls.has(kind)
+  const may = (kind: CallKind) =>
+    !calls.has(kind) && plan.isDue(network.callNotBeforeMs.get(kind) ?? 0)
 
   if (network.trusted === null) {
     if (mayTalk(facts, network) && may('check-network')) {
@@ -184,7 +193,9 @@ function callServer(plan: Plan, network: NetworkFacts): void {
   if (!facts.work.ok) return
 
   if (may('send-observations')) {
-    const ready = network.tasks.filter((task) => task.state === 'observed' && !task.busy)
+    const ready = network.tasks.filter(
+      (task) => task.state === 'observed' && !task.busy && !plan.gone.has(task.id),
+    )
     const oldestMs = Math.min(...ready.map((task) => task.observedAtMs))
     if (ready.length >= BATCH_SIZE || (ready.length > 0 && plan.isDue(oldestMs + BATCH_WAIT_MS))) {
       const tasks = ready.slice(0, LARGEST_BATCH).map((task) => task.id)

@@ -123,7 +123,7 @@ export interface RunnerTask {
   /** From `observed` on. */
   statement?: SignedStatement
   /** What is known of the stored body; absent when there was none or it was let go. */
-  body?: { bytes: number; contentType: string; url: string; digest: string }
+  body?: { bytes: number; digest: string; type: string; charset: string | null; url: string }
   keptUntilMs?: number
 }
 
