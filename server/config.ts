@@ -104,6 +104,14 @@ const flagOf: Record<Variable, [keyof ConfigFlags, string]> = {
 }
 
 /**
+ * A service of the machine keeps its data in /var/lib; anybody else at home.
+ * PostgreSQL never runs as root, and as nobody it could not reach root's home.
+ */
+function defaultDataFolder(): string {
+  return process.getuid?.() === 0 ? '/var/lib/gleaner' : join(homedir(), '.gleaner')
+}
+
+/**
  * Reads flags and environment. Throws `ConfigProblem` naming the variable or
  * flag, what was given and what is accepted.
  */
@@ -133,7 +141,7 @@ export function readConfig(
   const publicOrigin = (read('GLEANER_ORIGIN') ?? `http://${host}:${port}`).replace(/\/$/, '')
   const name = read('GLEANER_NAME') ?? 'A Gleaner network'
   return {
-    dataFolder: resolve(read('GLEANER_DATA') ?? join(homedir(), '.gleaner')),
+    dataFolder: resolve(read('GLEANER_DATA') ?? defaultDataFolder()),
     databaseUrl: read('DATABASE_URL'),
     postgresBinaries: read('GLEANER_POSTGRES'),
     host,

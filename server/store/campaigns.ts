@@ -40,6 +40,17 @@ export async function campaigns(db: Queryable): Promise<StoredCampaign[]> {
   return rows.map(({ leaf_index, ...row }) => ({ ...row, leafIndex: leaf_index }))
 }
 
+/** Running campaigns whose seeds are not in the frontier yet. */
+export async function campaignsWithoutPages(
+  db: Queryable,
+): Promise<{ digest: Buffer; manifest: Campaign }[]> {
+  const { rows } = await db.query<{ digest: Buffer; manifest: Campaign }>(
+    `select digest, manifest from campaign c where state = 'running'
+       and not exists (select 1 from task t where t.campaign = c.digest and t.kind = 'page')`,
+  )
+  return rows
+}
+
 /** False when a campaign of this id exists. */
 export async function addCampaign(
   tx: Queryable,

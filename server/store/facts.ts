@@ -2,6 +2,7 @@ import { decodeSentenceList, type SentenceList } from '../../lib/capture/sentenc
 import type { Campaign } from '../../lib/protocol/campaign.ts'
 import { observation } from '../../lib/protocol/observation.ts'
 import type { Observer, PageAnalysis, Standing, TaskFacts } from '../verify/facts.ts'
+import type { BlobRef } from './blob-store.ts'
 import type { Queryable } from './queryable.ts'
 
 /** A task under decision and what the rest of the pipeline needs of it. */
@@ -11,6 +12,8 @@ export interface TaskUnderDecision {
   campaign: Buffer
   manifest: Campaign
   depth: number
+  /** UTC day of the first observation: what attestations and the row say. */
+  day: string
   facts: TaskFacts
 }
 
@@ -44,6 +47,7 @@ export async function takeTasksWithNews(
   if (tasks.length === 0) return []
   const ids = tasks.map((task) => task.id)
   const observers = await observersOf(tx, ids)
+  const days = await firstDays(tx, ids)
   const live = await liveLeases(tx, ids)
   const available = await availableObservers(tx, ids)
   return tasks.map((task) => ({
@@ -52,6 +56,7 @@ export async function takeTasksWithNews(
     campaign: task.campaign,
     manifest: task.manifest,
     depth: task.depth,
+    day: days.get(task.id) ?? '',
     facts: {
       kind: task.kind,
       url: task.url,
@@ -132,6 +137,15 @@ async function observersOf(
   return byTask
 }
 
+async function firstDays(tx: Queryable, ids: readonly number[]): Promise<Map<number, string>> {
+  const { rows } = await tx.query<{ task_id: number; day: string }>(
+    `select task_id, to_char(min(received_at) at time zone 'UTC', 'YYYY-MM-DD') as day
+     from observation where task_id = any($1::bigint[]) group by task_id`,
+    [ids],
+  )
+  return new Map(rows.map((row) => [row.task_id, row.day]))
+}
+
 async function liveLeases(tx: Queryable, ids: readonly number[]): Promise<Map<number, number>> {
   const { rows } = await tx.query<{ task_id: number; live: number }>(
     `select task_id, count(*) as live from lease
@@ -189,11 +203,20 @@ function withList(analysis: PageAnalysis, list: Buffer): PageAnalysis {
 export async function payloadsToRead(
   db: Queryable,
   limit: number,
-): Promise<{ leaseId: Buffer; taskId: number; blob: string; contentType: string; url: string }[]> {
+): Promise<
+  {
+    leaseId: Buffer
+    taskId: number
+    blob: BlobRef
+    type: string
+    charset: string | null
+    url: string
+  }[]
+> {
   const { rows } = await db.query<{
     lease_id: Buffer
     task_id: number
-    blob: string
+    blob: BlobRef
     statement: string
   }>(
     `select p.lease_id, o.task_id, p.blob, o.statement
@@ -211,7 +234,8 @@ export async function payloadsToRead(
         leaseId: row.lease_id,
         taskId: row.task_id,
         blob: row.blob,
-        contentType: seen.charset === null ? seen.type : `${seen.type}; charset=${seen.charset}`,
+        type: seen.type,
+        charset: seen.charset,
         url: seen.url,
       },
     ]

@@ -147,3 +147,12 @@ export async function closeUnfetched(tx: Queryable, ids: readonly number[], reas
     [ids, reason],
   )
 }
+
+/** Digest of the robots.txt in force, null where the site has none. */
+export async function robotsDigest(tx: Queryable, hostId: number): Promise<Buffer | null> {
+  const { rows } = await tx.query<{ robots_digest: Buffer | null }>(
+    'select robots_digest from host where id = $1',
+    [hostId],
+  )
+  return rows[0]?.robots_digest ?? null
+}

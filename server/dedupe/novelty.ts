@@ -1,0 +1,41 @@
+import type { Row } from '../../lib/protocol/release.ts'
+import type { AgreedPage } from '../verify/decide.ts'
+
+/**
+ * What the log commits to for an agreed page. Exact dedupe: a page whose text
+ * an earlier record of the campaign has is a duplicate, and says so.
+ */
+export function rowOf(
+  page: AgreedPage,
+  about: {
+    campaign: string
+    day: string
+    quorum: number
+    /** Digest of the robots.txt that allowed the fetch. */
+    robots: string | null
+    duplicate: boolean
+  },
+): Row {
+  return {
+    agreementPermille: page.agreementPermille,
+    campaign: about.campaign,
+    day: about.day,
+    duplicate: about.duplicate,
+    gaps: page.gaps,
+    grade: page.grade,
+    language: page.language?.slice(0, 35) || null,
+    payload: page.payloadDigest,
+    quorum: about.quorum,
+    robots: about.robots,
+    signals: page.signals.map((signal) => ({
+      source: signal.source,
+      name: signal.name.slice(0, 60),
+      value: signal.value.slice(0, 256),
+    })),
+    status: page.status,
+    text: page.textDigest,
+    title: page.title?.slice(0, 1000) ?? null,
+    type: page.type,
+    url: page.url,
+  }
+}

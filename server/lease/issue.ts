@@ -1,0 +1,47 @@
+import { toBase64Url } from '../../lib/crypto/base64.ts'
+import { type Envelope, signEnvelope } from '../../lib/crypto/dsse.ts'
+import type { SigningKey } from '../../lib/crypto/ed25519.ts'
+import type { Campaign } from '../../lib/protocol/campaign.ts'
+import { canonicalJson } from '../../lib/protocol/canonical-json.ts'
+import { payloadType } from '../../lib/protocol/payload-type.ts'
+
+export const grantWork = {
+  /** Long enough for the slowest page a campaign allows (120 s) and a slow line. */
+  validForMs: 150_000,
+  retryAfterMs: 100,
+  /** The doorbell rings sooner when there is work. */
+  idleRetryMs: 2000,
+  /** RFC 9309 §2.3.1.2 asks for at least five. */
+  maxRedirects: 5,
+} as const
+
+/** RFC 9309 §2.5: at least 500 KiB are read. */
+const robotsBytes = 512_000
+
+/** One fetch as the node receives it, within the limits that its campaign declares. */
+export function leaseEnvelope(
+  picked: {
+    id: Uint8Array
+    nonce: Uint8Array
+    kind: 'page' | 'robots'
+    url: string
+    campaign: Uint8Array
+    limits: Campaign['limits']
+  },
+  key: { keyid: string; privateKey: SigningKey },
+): Promise<Envelope> {
+  const { pageBytes, pageMs } = picked.limits
+  const lease = canonicalJson({
+    version: 1,
+    id: toBase64Url(picked.id),
+    campaign: toBase64Url(picked.campaign),
+    kind: picked.kind,
+    url: picked.url,
+    nonce: toBase64Url(picked.nonce),
+    validForMs: grantWork.validForMs,
+    maxBytes: picked.kind === 'robots' ? Math.min(robotsBytes, pageBytes) : pageBytes,
+    maxMs: pageMs,
+    maxRedirects: grantWork.maxRedirects,
+  })
+  return signEnvelope(payloadType.lease, new TextEncoder().encode(lease), [key])
+}

@@ -1,0 +1,167 @@
+import type { IncomingMessage } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { availableParallelism } from 'node:os'
+import { join } from 'node:path'
+import type { Duplex } from 'node:stream'
+import type { Logger } from 'pino'
+import type { ScopeRules } from '../lib/consent/scope.ts'
+import { fromBase64Url } from '../lib/crypto/base64.ts'
+import { sha256 } from '../lib/crypto/digest.ts'
+import type { ServerConfig } from './config.ts'
+import { createApp } from './http/app.ts'
+import { meterUpgradeHandler } from './http/meter.ts'
+import { registerNodeRoutes } from './http/node-routes.ts'
+import { registerPublicRoutes } from './http/public-routes.ts'
+import { createDoorbells } from './http/socket.ts'
+import { checkpointSigner, foundNetwork } from './operator.ts'
+import { createPipeline } from './pipeline.ts'
+import { listenForRings } from './store/doorbell.ts'
+import { startEmbeddedPostgres } from './store/embedded-postgres.ts'
+import { logSigner } from './store/operator-keys.ts'
+import { createAnalyser } from './verify/analyser.ts'
+import { type OpenWorkspace, openWorkspace } from './workspace.ts'
+
+export class PortTaken extends Error {
+  override name = 'PortTaken'
+}
+
+export interface RunningServer {
+  origin: string
+  joinLink: string
+  verifierKey: string
+  workspace: OpenWorkspace
+  /** Resolves when the server cannot go on: its database ended and would not start again. */
+  failed: Promise<Error>
+  stop(): Promise<void>
+}
+
+/** The agent token in robots.txt and the crawler's User-Agent. */
+export const agent = 'gleaner'
+
+/** The task server: store, HTTP, doorbells, meter, pipeline. */
+export async function startServer(
+  config: ServerConfig,
+  log: Logger,
+  options: { scopeRules: ScopeRules; followUpMs?: number },
+): Promise<RunningServer> {
+  const workspace = await openWorkspace(config, log, { shared: false })
+  const stops: (() => Promise<void> | void)[] = [() => workspace.close()]
+  const stop = async () => {
+    for (const one of stops.splice(0).reverse()) await one()
+  }
+  try {
+    await foundNetwork(workspace, {
+      name: config.networkName,
+      operator: { name: config.operatorName, contact: config.operatorContact },
+    })
+    const { database, blobs, keys } = workspace
+    const app = createApp({ log, trustedProxies: config.trustedProxies })
+    registerPublicRoutes(app, {
+      db: database.pool,
+      networkName: config.networkName,
+      operatorContact: config.operatorContact,
+      publicOrigin: config.publicOrigin,
+    })
+    registerNodeRoutes(app, { database, blobs, keys })
+    const doorbells = createDoorbells({
+      db: database.pool,
+      log,
+      trustedProxies: config.trustedProxies,
+    })
+    const meter = meterUpgradeHandler({
+      authenticate: async (token) => {
+        const { rows } = await database.pool.query(
+          'select 1 from session where token_digest = $1 and expires_at > now()',
+          [sha256(fromBase64Url(token))],
+        )
+        return rows.length === 1
+      },
+      limits: {},
+      log,
+    })
+    app.server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+      if (doorbells.handleUpgrade(request, socket, head)) return
+      if (meter.handleUpgrade(request, socket, head)) return
+      socket.end('HTTP/1.1 404 Not Found\r\nConnection: close\r\n\r\n')
+    })
+    stops.push(async () => {
+      doorbells.close()
+      meter.close()
+      await app.close()
+    })
+    try {
+      await app.listen({ host: config.host, port: config.port })
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error
+      throw new PortTaken(
+        `Port ${config.port} on ${config.host} is taken by another program. Stop it, or choose another with --port or GLEANER_PORT (0 takes any free one).`,
+      )
+    }
+    const rings = await listenForRings({
+      connection: workspace.connection,
+      onRing: doorbells.ring,
+      log,
+    })
+    stops.push(() => rings.close())
+    const analyser = createAnalyser(availableParallelism())
+    stops.push(() => analyser.close())
+    const pipeline = createPipeline({
+      database,
+      blobs,
+      analyser,
+      signCheckpoint: checkpointSigner(workspace),
+      scopeRules: options.scopeRules,
+      agent,
+      log,
+      random: Math.random,
+      followUpMs: options.followUpMs ?? 90_000,
+    })
+    stops.push(() => pipeline.stop())
+    const { port } = app.server.address() as AddressInfo
+    const origin =
+      config.port === 0 ? config.publicOrigin.replace(/:0$/, `:${port}`) : config.publicOrigin
+    return {
+      origin,
+      joinLink: `${origin}/join#${keys.campaign.fingerprint}`,
+      verifierKey: logSigner(config.logOrigin, keys.log).verifierKey,
+      workspace,
+      failed: keepDatabase(config, workspace, log, () => stops.length === 0),
+      stop,
+    }
+  } catch (error) {
+    await stop()
+    throw error
+  }
+}
+
+/** Starts the embedded database again when it dies. Three deaths within a minute are one too many. */
+async function keepDatabase(
+  config: ServerConfig,
+  workspace: OpenWorkspace,
+  log: Logger,
+  stopped: () => boolean,
+): Promise<Error> {
+  const deaths: number[] = []
+  while (workspace.postgres) {
+    const exit = await workspace.postgres.exited
+    if (stopped()) break
+    deaths.push(Date.now())
+    log.error({ exit }, 'the embedded database ended; starting it again')
+    if (deaths.filter((at) => at > Date.now() - 60_000).length >= 3) {
+      return new Error(
+        `The embedded database ended three times within a minute. Its log is in ${join(config.dataFolder, 'postgres')}. The server stops; nothing that was acknowledged is lost.`,
+      )
+    }
+    try {
+      workspace.postgres = await startEmbeddedPostgres({
+        dataFolder: join(config.dataFolder, 'postgres'),
+        log,
+        binaries: config.postgresBinaries ?? undefined,
+      })
+      log.info('the embedded database runs again')
+    } catch (error) {
+      return new Error('The embedded database ended and does not start again.', { cause: error })
+    }
+  }
+  return new Promise(() => {}) // Nothing of ours can die.
+}

@@ -1,0 +1,303 @@
+import { randomBytes } from 'node:crypto'
+import { mkdir } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { fromBase64, toBase64Url } from '../lib/crypto/base64.ts'
+import { sha256 } from '../lib/crypto/digest.ts'
+import { signEnvelope, verifyEnvelope } from '../lib/crypto/dsse.ts'
+import { type Campaign, campaign } from '../lib/protocol/campaign.ts'
+import { canonicalJson } from '../lib/protocol/canonical-json.ts'
+import type { EnvelopeMessage } from '../lib/protocol/fields.ts'
+import type { Network } from '../lib/protocol/network.ts'
+import { payloadType } from '../lib/protocol/payload-type.ts'
+import { signCheckpoint } from '../lib/tlog/checkpoint.ts'
+import { checkBalances, type LedgerCheck } from './ledger/balance.ts'
+import { campaignAccount, fundCampaign, issuanceAccount } from './ledger/transfer.ts'
+import { commitRows, sealEpoch } from './pipeline.ts'
+import { buildRelease, type ReleaseRow } from './publish/build-release.ts'
+import { sealRelease } from './publish/seal-release.ts'
+import type { BlobStore } from './store/blob-store.ts'
+import { addCampaign, campaigns, networkEnvelope, putNetworkEnvelope } from './store/campaigns.ts'
+import type { Database } from './store/database.ts'
+import { ring } from './store/doorbell.ts'
+import { addTransfers, balances, balancesFromTransfers, openAccounts } from './store/ledger.ts'
+import { appendToLog, entriesAt, latestCheckpoint, leafHashes } from './store/log.ts'
+import { logSigner, type OperatorKeys } from './store/operator-keys.ts'
+import { addRelease, hasRelease, recordsAfter } from './store/releases.ts'
+
+/** What an operator's action works on: the database, bodies and keys of one network. */
+export interface Workspace {
+  database: Database
+  blobs: BlobStore
+  keys: OperatorKeys
+  logOrigin: string
+}
+
+/** An action that cannot be done as asked; the message says what to do instead. */
+export class OperatorProblem extends Error {
+  override name = 'OperatorProblem'
+}
+
+export const generator = 'gleaner/0.1.0'
+
+/** Signs the log's checkpoints. */
+export function checkpointSigner({ keys, logOrigin }: Pick<Workspace, 'keys' | 'logOrigin'>) {
+  const { signer } = logSigner(logOrigin, keys.log)
+  return (size: number, root: Uint8Array) =>
+    signCheckpoint({ origin: logOrigin, size, rootHash: root, extensions: [] }, [signer])
+}
+
+/**
+ * Signs the network document at first start; it becomes entry 0 of the log.
+ * Refuses to start with other keys, or under another log origin, than it names.
+ */
+export async function foundNetwork(
+  workspace: Workspace,
+  about: { name: string; operator: Network['operator'] },
+): Promise<Network> {
+  const { database, keys, logOrigin } = workspace
+  const { verifierKey } = logSigner(logOrigin, keys.log)
+  const existing = await networkEnvelope(database.pool)
+  if (existing) {
+    const network = JSON.parse(new TextDecoder().decode(fromBase64(existing.payload))) as Network
+    const different = (
+      [
+        ['campaign', network.campaignKey, keys.campaign.keyid],
+        ['lease', network.leaseKey, keys.lease.keyid],
+        ['receipt', network.receiptKey, keys.receipt.keyid],
+      ] as const
+    ).find(([, stored, mine]) => stored !== mine)
+    if (different) {
+      throw new OperatorProblem(
+        `The ${different[0]} key in ${keys[different[0]].file} is not the one this network was founded with. Restore the key file from your backup.`,
+      )
+    }
+    if (network.logKey !== verifierKey) {
+      throw new OperatorProblem(
+        `This network's log is ${network.logKey.split('+')[0]}, and the server was told ${logOrigin}. Start it with --log-origin ${network.logKey.split('+')[0]}, and with the log key it was founded with.`,
+      )
+    }
+    return network
+  }
+  const network: Network = {
+    version: 1,
+    name: about.name,
+    operator: about.operator,
+    campaignKey: keys.campaign.keyid,
+    leaseKey: keys.lease.keyid,
+    receiptKey: keys.receipt.keyid,
+    logKey: verifierKey,
+    createdAt: new Date().toISOString(),
+  }
+  const envelope = await signEnvelope(
+    payloadType.network,
+    new TextEncoder().encode(canonicalJson(network)),
+    [keys.campaign],
+  )
+  const founded = await database.transaction(async (tx) => {
+    if (!(await putNetworkEnvelope(tx, envelope))) return false
+    await appendToLog(
+      tx,
+      [canonicalJson({ type: 'network', envelope })],
+      checkpointSigner(workspace),
+    )
+    await openAccounts(tx, [{ id: issuanceAccount, kind: 'issuance' }])
+    return true
+  })
+  // Another process on the same database was first: check against what it signed.
+  return founded ? network : foundNetwork(workspace, about)
+}
+
+/** Signs a manifest with the campaign key. Needs no server: the key may live on another machine. */
+export function signCampaign(
+  manifest: Campaign,
+  key: OperatorKeys['campaign'],
+): Promise<EnvelopeMessage> {
+  // Not canonical JSON: rates need not be integers, and the signed bytes are what counts.
+  return signEnvelope(payloadType.campaign, new TextEncoder().encode(JSON.stringify(manifest)), [
+    key,
+  ])
+}
+
+/** Puts a signed campaign into the log, funds it, and opens it to contributors. */
+export async function openCampaign(
+  workspace: Workspace,
+  envelope: EnvelopeMessage,
+): Promise<{ manifest: Campaign; digest: string }> {
+  const { database, keys } = workspace
+  const verdict = await verifyEnvelope(envelope, payloadType.campaign, keys.campaign.publicKey)
+  if (!verdict.ok) {
+    throw new OperatorProblem(
+      `The manifest is not signed by this network's campaign key (${verdict.reason}). Sign it with: gleaner campaign sign FILE`,
+    )
+  }
+  const manifest = parseManifest(new TextDecoder().decode(verdict.payload))
+  const digest = sha256(verdict.payload)
+  await database.transaction(async (tx) => {
+    const leafIndex = await appendToLog(
+      tx,
+      [canonicalJson({ type: 'campaign', envelope })],
+      checkpointSigner(workspace),
+    )
+    if (!(await addCampaign(tx, { digest, manifest, envelope, leafIndex }))) {
+      throw new OperatorProblem(
+        `There is a campaign ${manifest.id} already. A changed campaign is a new consent: give it another id.`,
+      )
+    }
+    await openAccounts(tx, [{ id: campaignAccount(digest), kind: 'campaign' }])
+    if (manifest.points.budget > 0) {
+      await addTransfers(tx, [
+        fundCampaign(digest, manifest.points.budget, manifest.points.funding, randomBytes(16)),
+      ])
+    }
+    await ring(tx, [{ node: null, notice: 'work' }])
+  })
+  return { manifest, digest: toBase64Url(digest) }
+}
+
+/** Reads a manifest, or says which member is wrong. */
+export function parseManifest(json: string): Campaign {
+  let given: unknown
+  try {
+    given = JSON.parse(json)
+  } catch (error) {
+    throw new OperatorProblem(`The manifest is not JSON: ${(error as Error).message}.`)
+  }
+  const result = campaign.safeParse(given)
+  if (!result.success) {
+    const [issue] = result.error.issues
+    throw new OperatorProblem(
+      `The manifest's ${issue?.path.join('.') || 'top level'} is wrong: ${issue?.message}. lib/protocol/campaign.ts lists what is accepted.`,
+    )
+  }
+  return result.data
+}
+
+export interface Published {
+  name: string
+  folder: string
+  rows: number
+  duplicates: number
+  verifierKey: string
+}
+
+/**
+ * publish: commits what is not in the log yet, seals the epoch, builds the
+ * release, enters it in the log and seals it with a checkpoint. May be called
+ * again after a crash: a folder that is not sealed is built anew.
+ */
+export async function publishRelease(
+  workspace: Workspace,
+  wanted: { campaignId: string; folder: string; name: string; nowMs: number },
+): Promise<Published> {
+  const { database, blobs } = workspace
+  const sign = checkpointSigner(workspace)
+  const stored = (await campaigns(database.pool)).find(
+    (one) => one.manifest.id === wanted.campaignId,
+  )
+  if (!stored || stored.leafIndex === null) {
+    throw new OperatorProblem(
+      `There is no campaign ${wanted.campaignId} here. See: gleaner campaign list`,
+    )
+  }
+  if (await hasRelease(database.pool, wanted.name)) {
+    throw new OperatorProblem(
+      `There is a release ${wanted.name} already, and releases do not change. Give another --name.`,
+    )
+  }
+  while ((await commitRows({ database, signCheckpoint: sign })) > 0);
+  await sealEpoch({ database, signCheckpoint: sign }, wanted.nowMs)
+  const network = await networkEnvelope(database.pool)
+  if (!network) throw new Error('a network without its document')
+
+  const payloadOf = new Map<number, () => Promise<Uint8Array>>()
+  async function* rows(): AsyncGenerator<ReleaseRow> {
+    let after = -1
+    for (;;) {
+      const batch = await recordsAfter(
+        database.pool,
+        stored?.digest ?? new Uint8Array(),
+        after,
+        200,
+      )
+      if (batch.length === 0) return
+      for (const record of batch) {
+        const { payloadBlob } = record
+        if (payloadBlob) payloadOf.set(record.leafIndex, () => blobs.get(payloadBlob))
+        yield {
+          rowJson: record.rowJson,
+          salt: toBase64Url(record.salt),
+          leafIndex: record.leafIndex,
+          attestations: record.attestations,
+          text: record.duplicate
+            ? null
+            : new TextDecoder().decode(await blobs.get(record.textBlob)),
+          headers: record.headers,
+        }
+        payloadOf.delete(record.leafIndex)
+        after = record.leafIndex
+      }
+    }
+  }
+  await mkdir(dirname(wanted.folder), { recursive: true })
+  const built = await buildRelease({
+    folder: wanted.folder,
+    name: wanted.name,
+    createdAt: new Date(wanted.nowMs).toISOString(),
+    generator,
+    network,
+    campaigns: [stored.envelope],
+    rows: rows(),
+    readPayload: async (released) => {
+      const read = payloadOf.get(released.leafIndex)
+      if (!read) throw new Error(`no payload for leaf ${released.leafIndex}`)
+      return read()
+    },
+  })
+  const leafIndex = await database.transaction(async (tx) => {
+    const index = await appendToLog(
+      tx,
+      [
+        canonicalJson({
+          type: 'release',
+          name: wanted.name,
+          sums: toBase64Url(built.sums),
+          rows: built.rows,
+        }),
+      ],
+      sign,
+    )
+    await addRelease(tx, {
+      name: wanted.name,
+      campaign: stored.digest,
+      folder: wanted.folder,
+      rows: built.rows,
+      sums: built.sums,
+      leafIndex: index,
+    })
+    return index
+  })
+  // Committed: the log holds the release. Sealing again writes the same files.
+  const checkpoint = await latestCheckpoint(database.pool)
+  if (!checkpoint) throw new Error('a release without a checkpoint')
+  await sealRelease({
+    folder: wanted.folder,
+    checkpoint: checkpoint.note,
+    leafHashes: await leafHashes(database.pool, checkpoint.size),
+    entries: await entriesAt(database.pool, [0, stored.leafIndex, leafIndex]),
+  })
+  return {
+    name: wanted.name,
+    folder: wanted.folder,
+    rows: built.rows,
+    duplicates: built.duplicates,
+    verifierKey: logSigner(workspace.logOrigin, workspace.keys.log).verifierKey,
+  }
+}
+
+/** Compares every stored balance with the transfers, in one snapshot. */
+export function checkLedger(database: Database): Promise<LedgerCheck> {
+  return database.transaction(
+    async (tx) => checkBalances(await balances(tx), await balancesFromTransfers(tx)),
+    { isolation: 'repeatable read' },
+  )
+}

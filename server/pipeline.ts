@@ -1,0 +1,438 @@
+import { randomBytes } from 'node:crypto'
+import type { Logger } from 'pino'
+import { crawlDelayMs, parseRobots, robotsVerdict } from '../lib/capture/robots.ts'
+import type { ScopeRules } from '../lib/consent/scope.ts'
+import { fromBase64Url, toBase64Url } from '../lib/crypto/base64.ts'
+import { concatBytes, sha256 } from '../lib/crypto/digest.ts'
+import { canonicalJson } from '../lib/protocol/canonical-json.ts'
+import { rowOf } from './dedupe/novelty.ts'
+import { admit } from './frontier/admit.ts'
+import { pointsInputs } from './ledger/formula.ts'
+import { epochRoots } from './ledger/seal.ts'
+import { campaignAccount, creditForLease, nodeAccount } from './ledger/transfer.ts'
+import type { BlobStore } from './store/blob-store.ts'
+import { campaignsWithoutPages, setCampaignState } from './store/campaigns.ts'
+import type { Database } from './store/database.ts'
+import {
+  addRecord,
+  answeredLeases,
+  askFollowUps,
+  closeTask,
+  hasText,
+  setLeafIndexes,
+  unloggedRecords,
+  wantAnotherObserver,
+} from './store/decisions.ts'
+import { type Ring, ring } from './store/doorbell.ts'
+import {
+  payloadsToRead,
+  putAnalysis,
+  type TaskUnderDecision,
+  takeTasksWithNews,
+} from './store/facts.ts'
+import {
+  addPages,
+  addRobotsTask,
+  closeUnfetched,
+  hostsWithoutRobots,
+  openTasks,
+  pagesToDecide,
+  putRobots,
+  robotsDigest,
+} from './store/frontier.ts'
+import { expireLeases } from './store/leases.ts'
+import {
+  addEpoch,
+  addTransfers,
+  available,
+  balances,
+  latestEpoch,
+  openAccounts,
+  transfers,
+} from './store/ledger.ts'
+import { appendToLog } from './store/log.ts'
+import { expireFollowUps, markNews } from './store/observations.ts'
+import { addOutcomes } from './store/outcomes.ts'
+import type { Queryable } from './store/queryable.ts'
+import type { Analyser } from './verify/analyser.ts'
+import { decide, type Settlement } from './verify/decide.ts'
+
+export interface PipelineOptions {
+  database: Database
+  blobs: BlobStore
+  analyser: Analyser
+  /** Signs the checkpoint of a tree. */
+  signCheckpoint: (size: number, root: Uint8Array) => Promise<string>
+  scopeRules: ScopeRules
+  /** Name by which robots.txt addresses us. */
+  agent: string
+  log: Logger
+  random: () => number
+  /** How long a node has to answer a follow-up before somebody else is asked. */
+  followUpMs: number
+}
+
+/**
+ * The straight line, as far as the server walks it by itself:
+ *
+ *   schedule → lease → fetch → observe → verify → attest → dedupe → credit → publish
+ *
+ * lease, observe and attest are calls of nodes (server/http/node-routes.ts),
+ * fetch is theirs (lib/runner), publish is the operator's (server/publish).
+ * Handlers record; these loops drain, each at its own pace, in batches. Every
+ * step may be repeated: a crash anywhere loses nothing that was acknowledged.
+ */
+export function createPipeline(options: PipelineOptions) {
+  const loops = [
+    loop('schedule', 200, () => schedule(options), options.log),
+    loop('expire', 500, () => expire(options), options.log),
+    loop('read', 50, () => read(options), options.log),
+    loop('verify', 50, () => verify(options), options.log),
+    loop('log', 200, () => commitRows(options), options.log),
+    loop('seal', 60_000, () => sealWhenDayEnds(options), options.log),
+  ]
+  return {
+    async stop() {
+      await Promise.all(loops.map((one) => one.stop()))
+    },
+  }
+}
+
+/** schedule: seeds and robots.txt in, pages that may be fetched out. */
+export async function schedule({ database, scopeRules, agent }: PipelineOptions): Promise<number> {
+  return database.transaction(async (tx) => {
+    let changed = 0
+    for (const { manifest, digest } of await campaignsWithoutPages(tx)) {
+      const seeds = admit(manifest, manifest.seeds, 0, scopeRules)
+      changed += await addPages(tx, digest, manifest.quorum, manifest.limits.pages, seeds)
+    }
+    for (const host of await hostsWithoutRobots(tx, 100)) {
+      const url = `${host.origin}/robots.txt`
+      await addRobotsTask(tx, { ...host, url, urlDigest: sha256(url) })
+      changed += 1
+    }
+    const allowed: number[] = []
+    const refused: number[] = []
+    for (const page of await pagesToDecide(tx, 500)) {
+      const may =
+        page.robotsState === 'allow-all' ||
+        (page.robotsState === 'rules' &&
+          robotsVerdict(parseRobots(page.robotsText ?? ''), agent, page.url).allowed)
+      if (may) allowed.push(page.taskId)
+      else refused.push(page.taskId)
+    }
+    await openTasks(tx, allowed)
+    await closeUnfetched(tx, refused, 'robots')
+    if (allowed.length > 0 || changed > 0) await ring(tx, [{ node: null, notice: 'work' }])
+    return changed + allowed.length + refused.length
+  })
+}
+
+/** The two arrows that point back when somebody does not answer. */
+async function expire({ database }: PipelineOptions): Promise<number> {
+  return database.transaction(
+    async (tx) => (await expireLeases(tx, 500)) + (await expireFollowUps(tx, 500)),
+  )
+}
+
+/** verify, first half: payloads are read in worker threads that can be killed. */
+async function read({ database, blobs, analyser }: PipelineOptions): Promise<number> {
+  const waiting = await payloadsToRead(database.pool, 8)
+  await Promise.all(
+    waiting.map(async (one) => {
+      const payload = await blobs.get(one.blob)
+      const analysis = await analyser.analyse({ ...one, payload })
+      await database.transaction(async (tx) => {
+        await putAnalysis(tx, { leaseId: one.leaseId, analysis })
+        await markNews(tx, [one.taskId])
+      })
+    }),
+  )
+  return waiting.length
+}
+
+/** verify and attest: what do the observers of each task say together, and what more is needed? */
+async function verify(options: PipelineOptions): Promise<number> {
+  return options.database.transaction(async (tx) => {
+    const tasks = await takeTasksWithNews(tx, 64)
+    const rings: Ring[] = []
+    for (const task of tasks) {
+      const decision = decide(task.facts, options.random)
+      switch (decision.kind) {
+        case 'wait':
+          break
+        case 'observer':
+          await wantAnotherObserver(tx, task.taskId)
+          rings.push({ node: null, notice: 'work' })
+          break
+        case 'ask': {
+          const asked = await askFollowUps(
+            tx,
+            task.taskId,
+            decision.asks,
+            task.day,
+            options.followUpMs,
+          )
+          rings.push(...asked.map((node): Ring => ({ node, notice: 'follow-ups' })))
+          break
+        }
+        case 'settle':
+          rings.push(...(await settle(options, tx, task, decision.settlement, decision.invalid)))
+          break
+      }
+    }
+    await ring(tx, rings)
+    return tasks.length
+  })
+  // Committed. A crash before this repeats the decisions; blobs that were written are found again.
+}
+
+/** dedupe and credit: one transaction with the verdict that they follow from. */
+async function settle(
+  options: PipelineOptions,
+  tx: Queryable,
+  task: TaskUnderDecision,
+  settlement: Settlement,
+  invalid: readonly string[],
+): Promise<Ring[]> {
+  const { campaign, manifest } = task
+  let novelty: 'new' | 'duplicate' | 'robots' = 'duplicate'
+  let links: string[] = []
+  let reason: string | null = null
+  switch (settlement.verdict) {
+    case 'valid': {
+      const { page } = settlement
+      const textDigest = fromBase64Url(page.textDigest)
+      const duplicate = await hasText(tx, campaign, textDigest)
+      novelty = duplicate ? 'duplicate' : 'new'
+      const robots = await robotsDigest(tx, task.hostId)
+      const row = rowOf(page, {
+        campaign: toBase64Url(campaign),
+        day: task.day,
+        quorum: manifest.quorum,
+        robots: robots && toBase64Url(robots),
+        duplicate,
+      })
+      await addRecord(tx, {
+        taskId: task.taskId,
+        campaign,
+        rowJson: canonicalJson(row),
+        salt: randomBytes(32),
+        textDigest,
+        // Blob, then rows, then ledger.
+        textBlob: await options.blobs.put(textDigest, new TextEncoder().encode(page.text)),
+        duplicate,
+        payloadLease: page.grade === 'exact' ? fromBase64Url(page.payloadLease) : null,
+      })
+      links = page.links
+      break
+    }
+    case 'robots': {
+      novelty = 'robots'
+      reason = settlement.state
+      const { rules } = settlement
+      await putRobots(
+        tx,
+        task.hostId,
+        rules === null || settlement.state !== 'rules'
+          ? { state: settlement.state === 'rules' ? 'disallow-all' : settlement.state }
+          : { state: 'rules', text: rules, digest: sha256(rules) },
+        rules === null ? null : crawlDelayMs(parseRobots(rules), options.agent),
+      )
+      break
+    }
+    case 'redirect':
+      links = [settlement.target]
+      reason = settlement.target
+      break
+    case 'unpublished':
+    case 'divergent':
+      reason = settlement.reason
+      break
+  }
+  await closeTask(tx, task.taskId, settlement.verdict, reason)
+  const depth = settlement.verdict === 'redirect' ? task.depth : task.depth + 1
+  const found = admit(manifest, links, depth, options.scopeRules)
+  await addPages(tx, campaign, manifest.quorum, manifest.limits.pages, found)
+  return credit(tx, task, settlement, novelty, invalid)
+}
+
+/** credit: pending points for everyone whose observation held, within the campaign's budget. */
+async function credit(
+  tx: Queryable,
+  task: TaskUnderDecision,
+  settlement: Settlement,
+  novelty: 'new' | 'duplicate' | 'robots',
+  invalid: readonly string[],
+): Promise<Ring[]> {
+  const leases = await answeredLeases(tx, task.taskId)
+  const { campaign, manifest } = task
+  const salt = () => randomBytes(16)
+  const due = leases.flatMap((lease) => {
+    if (!settlement.valid.includes(lease.lease)) return []
+    const roles = ['observer'] as ('observer' | 'payload')[]
+    if (settlement.verdict === 'valid' && settlement.page.payloadLease === lease.lease) {
+      roles.push('payload')
+    }
+    return roles.flatMap((role) => {
+      const inputs = pointsInputs(manifest, role, novelty)
+      const transfer = creditForLease(
+        { ...lease, campaign },
+        manifest.points.funding,
+        inputs,
+        salt(),
+      )
+      return transfer ? [{ lease: lease.lease, transfer }] : []
+    })
+  })
+  await openAccounts(
+    tx,
+    leases.map((lease) => ({ id: nodeAccount(lease.accountId), kind: 'node' })),
+  )
+  const total = due.reduce((sum, one) => sum + one.transfer.amount, 0)
+  const held = total === 0 ? 0 : await available(tx, campaignAccount(campaign))
+  const paid = total <= held ? due : []
+  if (total > held) await setCampaignState(tx, campaign, 'exhausted')
+  await addTransfers(
+    tx,
+    paid.map((one) => one.transfer),
+  )
+  await addOutcomes(
+    tx,
+    leases.map((lease) => ({
+      leaseId: lease.leaseId,
+      verdict: outcomeOf(lease.lease, settlement, invalid),
+      grade: settlement.verdict === 'valid' ? settlement.page.grade : null,
+      duplicate: settlement.verdict === 'valid' && novelty === 'duplicate',
+      points: paid
+        .filter((one) => one.lease === lease.lease)
+        .reduce((sum, one) => sum + one.transfer.amount, 0),
+    })),
+  )
+  return [...new Set(leases.map((lease) => lease.node))].map(
+    (node): Ring => ({ node, notice: 'outcomes' }),
+  )
+}
+
+function outcomeOf(lease: string, settlement: Settlement, invalid: readonly string[]) {
+  if (invalid.includes(lease)) return 'invalid'
+  if (settlement.verdict === 'divergent') return 'divergent'
+  if (!settlement.valid.includes(lease)) return 'unresolved'
+  return settlement.verdict === 'valid' || settlement.verdict === 'robots' ? 'valid' : 'unpublished'
+}
+
+/** publish, first half: the log commits to every record. */
+export async function commitRows({
+  database,
+  signCheckpoint,
+}: Pick<PipelineOptions, 'database' | 'signCheckpoint'>): Promise<number> {
+  return database.transaction(async (tx) => {
+    const records = await unloggedRecords(tx, 256)
+    if (records.length === 0) return 0
+    const entries = records.map((record) =>
+      canonicalJson({
+        type: 'row',
+        commitment: toBase64Url(
+          sha256(concatBytes(record.salt, new TextEncoder().encode(record.rowJson))),
+        ),
+      }),
+    )
+    const first = await appendToLog(tx, entries, signCheckpoint)
+    await setLeafIndexes(
+      tx,
+      records.map((record) => record.id),
+      first,
+    )
+    return records.length
+  })
+}
+
+/** Seals what the ledger took in, into the log. Returns the epoch's number, or null when there was nothing. */
+export async function sealEpoch(
+  { database, signCheckpoint }: Pick<PipelineOptions, 'database' | 'signCheckpoint'>,
+  nowMs: number,
+): Promise<number | null> {
+  return database.transaction(async (tx) => {
+    // One epoch at a time, whichever process seals it; and no transfer may slip in between.
+    await tx.query('lock table epoch, transfer in share row exclusive mode')
+    const unsealed = await transfers(tx, { unsealed: true, limit: 1_000_000 })
+    if (unsealed.length === 0) return null
+    const held = await balances(tx)
+    const roots = epochRoots(unsealed, held)
+    const number = ((await latestEpoch(tx))?.number ?? 0) + 1
+    const day = new Date(nowMs).toISOString().slice(0, 10)
+    const leafIndex = await appendToLog(
+      tx,
+      [
+        canonicalJson({
+          type: 'epoch',
+          number,
+          day,
+          transfersRoot: toBase64Url(roots.transfersRoot),
+          transfers: unsealed.length,
+          balancesRoot: toBase64Url(roots.balancesRoot),
+          accounts: held.length,
+        }),
+      ],
+      signCheckpoint,
+    )
+    await addEpoch(tx, {
+      number,
+      day,
+      transfersRoot: roots.transfersRoot,
+      transferIds: unsealed.map((transfer) => transfer.id),
+      balancesRoot: roots.balancesRoot,
+      accounts: held.length,
+      leafIndex,
+    })
+    return number
+  })
+}
+
+/** Epochs seal daily: the first look on a new UTC day seals the day before. */
+async function sealWhenDayEnds(options: PipelineOptions): Promise<number> {
+  const now = Date.now()
+  const today = new Date(now).toISOString().slice(0, 10)
+  const { rows } = await options.database.pool.query<{ day: string | null }>(
+    `select to_char(min(created_at) at time zone 'UTC', 'YYYY-MM-DD') as day
+     from transfer where epoch is null`,
+  )
+  const [oldest] = rows
+  if (!oldest?.day || oldest.day >= today) return 0
+  return (await sealEpoch(options, now)) === null ? 0 : 1
+}
+
+/** Runs `work` again at once while there is any, else after `idleMs`; after an error it backs off to 5 s. */
+function loop(name: string, idleMs: number, work: () => Promise<number>, log: Logger) {
+  let stopped = false
+  let wake: () => void = () => {}
+  const pause = (ms: number) =>
+    new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, ms)
+      wake = () => {
+        clearTimeout(timer)
+        resolve()
+      }
+    })
+  const running = (async () => {
+    let failures = 0
+    while (!stopped) {
+      try {
+        const done = await work()
+        failures = 0
+        if (done === 0) await pause(idleMs)
+      } catch (error) {
+        failures += 1
+        log.error({ err: error, loop: name }, 'a step of the pipeline failed; it is tried again')
+        await pause(Math.min(5000, 100 * 2 ** Math.min(failures, 6)))
+      }
+    }
+  })()
+  return {
+    async stop() {
+      stopped = true
+      wake()
+      await running
+    },
+  }
+}

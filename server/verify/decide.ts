@@ -1,0 +1,437 @@
+import { robotsStatusVerdict } from '../../lib/capture/robots.ts'
+import type { SentenceList } from '../../lib/capture/sentence-list.ts'
+import { toBase64Url } from '../../lib/crypto/base64.ts'
+import { sha256 } from '../../lib/crypto/digest.ts'
+import type { FetchedObservation } from '../../lib/protocol/observation.ts'
+import type { Signal } from '../../lib/protocol/release.ts'
+import type { Observer, PageAnalysis, TaskFacts } from './facts.ts'
+import { type Selection, selectText } from './selection.ts'
+import { agreeOnMain, agreeOnSentences, bands } from './sentence-quorum.ts'
+
+/** More than five opinions have never settled what five did not (text-pipeline §3). */
+export const maxObservers = 5
+/** Fewer than three that differ are a difference, not a divergence. */
+const minDivergent = 3
+
+export type Ask =
+  | { lease: string; kind: 'sentences' }
+  | { lease: string; kind: 'payload' }
+  | {
+      lease: string
+      kind: 'attest'
+      indexes: number[]
+      exact: boolean
+      text: string
+      url: string
+      payload: string | null
+    }
+
+/** What is published of a page on which the quorum agrees. */
+export interface AgreedPage {
+  url: string
+  status: number
+  type: string
+  grade: 'exact' | 'sentences'
+  agreementPermille: number
+  gaps: number
+  text: string
+  textDigest: string
+  title: string | null
+  language: string | null
+  signals: Signal[]
+  /** Links that every observer of the quorum saw. */
+  links: string[]
+  /** Leases whose attestations are published, the payload's first. */
+  attesters: string[]
+  payloadLease: string
+  payloadDigest: string | null
+}
+
+export type Settlement =
+  | { verdict: 'valid'; page: AgreedPage; valid: string[] }
+  | {
+      verdict: 'robots'
+      rules: string | null
+      state: 'rules' | 'allow-all' | 'disallow-all'
+      valid: string[]
+    }
+  | { verdict: 'redirect'; target: string; valid: string[] }
+  | { verdict: 'unpublished'; reason: string; valid: string[] }
+  | { verdict: 'divergent'; reason: string; valid: string[] }
+
+export type Decision =
+  | { kind: 'wait' }
+  /** One more opinion: back to the frontier. */
+  | { kind: 'observer' }
+  | { kind: 'ask'; asks: Ask[] }
+  | { kind: 'settle'; settlement: Settlement; invalid: string[] }
+
+type Fetched = Observer & { observation: FetchedObservation }
+
+/**
+ * What to do next about a task, from everything its observers have said.
+ * Nothing is remembered between calls: the same facts give the same decision,
+ * but for the observer whose payload is asked for, which is drawn by `random`.
+ */
+export function decide(facts: TaskFacts, random: () => number): Decision {
+  const fetched = facts.observers.filter(isFetched)
+  const same = largest(fetched, responseClass)
+  const failures = largest(
+    facts.observers.filter((one) => one.observation.outcome === 'failed'),
+    (one) => (one.observation.outcome === 'failed' ? one.observation.reason : ''),
+  )
+  if (same.length < facts.quorum) {
+    if (failures.length >= facts.quorum) return settleFailed(facts, failures)
+    return anotherObserver(facts, 'the responses differ')
+  }
+  if (facts.kind === 'robots') return decideRobots(facts, same, random)
+
+  const [first] = same
+  if (!first) throw new Error('a quorum of nobody')
+  const { observation } = first
+  const agreeing = same.map((one) => one.lease)
+  if (observation.status !== 200) {
+    return settle({
+      verdict: 'unpublished',
+      reason: `status ${observation.status}`,
+      valid: agreeing,
+    })
+  }
+  if (observation.url !== facts.url) {
+    return settle({ verdict: 'redirect', target: observation.url, valid: agreeing })
+  }
+  const exact = largest(same, (one) => one.observation.payload.digest)
+  return exact.length >= facts.quorum
+    ? decideExact(facts, exact, random)
+    : decideSentences(facts, same, random)
+}
+
+/** Equal payloads: one is fetched from any of their observers, and says everything. */
+function decideExact(facts: TaskFacts, exact: readonly Fetched[], random: () => number): Decision {
+  const payload = onePayload(exact, random)
+  if (payload.kind !== 'payload')
+    return payload.kind === 'gone' ? anotherObserver(facts, 'no payload came') : payload
+  const { holder, analysis } = payload
+  // The bytes are the same, so whoever names another list or other metadata did not read them.
+  const honest = exact.filter((one) => matches(one.observation, analysis))
+  const invalid = exact.filter((one) => !honest.includes(one)).map((one) => one.lease)
+  if (honest.length < facts.quorum) {
+    return honest.length === 0
+      ? settle(
+          { verdict: 'unpublished', reason: 'sentences cannot be derived again', valid: [] },
+          invalid,
+        )
+      : anotherObserver(facts, 'the observers describe one payload differently')
+  }
+  const indexes = analysis.main.flatMap((main, i) => (main ? [i] : []))
+  const selection = selectText(analysis, indexes)
+  if (!selection) {
+    return settle(
+      { verdict: 'unpublished', reason: 'no text', valid: honest.map((one) => one.lease) },
+      invalid,
+    )
+  }
+  return attestAndSettle(facts, {
+    grade: 'exact',
+    members: inOrderOf(holder, honest),
+    indexesOf: () => indexes,
+    selection,
+    agreementPermille: 1000,
+    holder,
+    analysis,
+    links: analysis.links,
+    invalid,
+  })
+}
+
+/** Different payloads: what the lists have in common is what may be published. */
+function decideSentences(
+  facts: TaskFacts,
+  same: readonly Fetched[],
+  random: () => number,
+): Decision {
+  const unasked = same.filter((one) => one.sentences === 'unasked')
+  if (unasked.length > 0) {
+    return { kind: 'ask', asks: unasked.map(({ lease }) => ({ lease, kind: 'sentences' })) }
+  }
+  if (same.some((one) => one.sentences === 'asked')) return { kind: 'wait' }
+  const listed = same.filter(
+    (one): one is Fetched & { sentences: SentenceList } => typeof one.sentences === 'object',
+  )
+  if (listed.length < facts.quorum) return anotherObserver(facts, 'no sentences came')
+
+  const agreed = agreeOnSentences(
+    listed.map((one) => ({ lease: one.lease, list: one.sentences })),
+    facts.quorum,
+  )
+  if (agreed.kind === 'differ') return anotherObserver(facts, 'no two observers agree')
+  const members = listed.filter((one) => agreed.members.includes(one.lease))
+  // A third opinion settles what two leave open; with three, what stays contested is withheld.
+  const isThird = facts.observers.length > facts.quorum
+  if (!isThird && (agreed.band !== 'high' || agreed.contested)) {
+    return anotherObserver(facts, 'a sentence is contested')
+  }
+
+  const payload = onePayload(members, random)
+  if (payload.kind !== 'payload')
+    return payload.kind === 'gone' ? anotherObserver(facts, 'no payload came') : payload
+  const { holder, analysis } = payload
+  if (!matches(holder.observation, analysis)) {
+    // This observer's statement does not follow from its own payload: decide without it.
+    const without = facts.observers.filter((one) => one.lease !== holder.lease)
+    const decision = decide({ ...facts, observers: without }, random)
+    return decision.kind === 'settle'
+      ? { ...decision, invalid: [...decision.invalid, holder.lease] }
+      : decision
+  }
+  const ordered = inOrderOf(holder, members)
+  const main = agreeOnMain(
+    analysis.main,
+    ordered.map((one) => ({ lease: one.lease, list: one.sentences })),
+  )
+  if (main.agreement < bands.low) return anotherObserver(facts, 'the main texts differ')
+  const indexesOf = (lease: string) =>
+    main.selected.find((one) => one.lease === lease)?.indexes ?? []
+  const selection = selectText(analysis, indexesOf(holder.lease))
+  if (!selection) {
+    return settle({
+      verdict: 'unpublished',
+      reason: 'no agreed text',
+      valid: members.map((one) => one.lease),
+    })
+  }
+  return attestAndSettle(facts, {
+    grade: 'sentences',
+    members: ordered,
+    indexesOf,
+    selection,
+    agreementPermille: Math.floor(main.agreement * 1000),
+    holder,
+    analysis,
+    links: commonLinks(analysis, ordered),
+    invalid: agreed.outliers,
+  })
+}
+
+interface Agreed {
+  grade: AgreedPage['grade']
+  /** The payload's holder first. */
+  members: readonly Fetched[]
+  indexesOf: (lease: string) => number[]
+  selection: Selection
+  agreementPermille: number
+  holder: Fetched
+  analysis: Analysed
+  links: string[]
+  invalid: string[]
+}
+
+/** Asks as many observers as the quorum to sign the text; others stand in for those who are gone. */
+function attestAndSettle(facts: TaskFacts, agreed: Agreed): Decision {
+  const { text, textDigest } = agreed.selection
+  const able = agreed.members.filter((one) => one.attestationsAsked.get(textDigest) !== 'gone')
+  const attesters = able.slice(0, facts.quorum)
+  if (attesters.length < facts.quorum) return anotherObserver(facts, 'an attestation is missing')
+  const payloadDigest = agreed.grade === 'exact' ? agreed.holder.observation.payload.digest : null
+  const missing = attesters.filter((one) => !one.attestations.has(textDigest))
+  const unasked = missing.filter((one) => !one.attestationsAsked.has(textDigest))
+  if (unasked.length > 0) {
+    return {
+      kind: 'ask',
+      asks: unasked.map((one) => ({
+        lease: one.lease,
+        kind: 'attest',
+        indexes: agreed.indexesOf(one.lease),
+        exact: agreed.grade === 'exact',
+        text: textDigest,
+        url: facts.url,
+        payload: payloadDigest,
+      })),
+    }
+  }
+  if (missing.length > 0) return { kind: 'wait' }
+
+  const { analysis, holder } = agreed
+  const twoSay = (which: 'title' | 'language') =>
+    agreed.members.filter((one) => one.observation[which] === holder.observation[which]).length >= 2
+  return settle(
+    {
+      verdict: 'valid',
+      valid: agreed.members.map((one) => one.lease),
+      page: {
+        url: facts.url,
+        status: holder.observation.status,
+        type: holder.observation.type,
+        grade: agreed.grade,
+        agreementPermille: agreed.agreementPermille,
+        gaps: Math.max(...attesters.map((one) => one.attestations.get(textDigest)?.gaps ?? 0)),
+        text,
+        textDigest,
+        title: twoSay('title') ? analysis.title : null,
+        language: twoSay('language') ? analysis.language : null,
+        signals: allSignals(facts, holder, analysis),
+        links: agreed.links,
+        attesters: attesters.map((one) => one.lease),
+        payloadLease: holder.lease,
+        payloadDigest,
+      },
+    },
+    agreed.invalid,
+  )
+}
+
+function decideRobots(facts: TaskFacts, same: readonly Fetched[], random: () => number): Decision {
+  const [first] = same
+  if (!first) throw new Error('a quorum of nobody')
+  const verdict = robotsStatusVerdict(first.observation.status)
+  const agreeing = same.map((one) => one.lease)
+  if (verdict !== 'parse') {
+    return settle({ verdict: 'robots', rules: null, state: verdict, valid: agreeing })
+  }
+  const exact = largest(same, (one) => one.observation.payload.digest)
+  if (exact.length < facts.quorum) return anotherObserver(facts, 'robots.txt differs')
+  const payload = onePayload(exact, random)
+  if (payload.kind !== 'payload') {
+    return payload.kind === 'gone' ? anotherObserver(facts, 'no payload came') : payload
+  }
+  return settle({
+    verdict: 'robots',
+    rules: payload.analysis.text,
+    state: 'rules',
+    valid: exact.map((one) => one.lease),
+  })
+}
+
+function settleFailed(facts: TaskFacts, failures: readonly Observer[]): Decision {
+  const valid = failures.map((one) => one.lease)
+  // RFC 9309 §2.3.1.4: unreachable is complete disallow.
+  if (facts.kind === 'robots') {
+    return settle({ verdict: 'robots', rules: null, state: 'disallow-all', valid })
+  }
+  const [first] = failures
+  const reason = first?.observation.outcome === 'failed' ? first.observation.reason : 'failed'
+  return settle({ verdict: 'unpublished', reason, valid })
+}
+
+/**
+ * One more opinion, if there is anybody to give it. When five have been heard,
+ * or at least three and nobody else is there, what is still open stays open
+ * for good: divergent, and a robots.txt that cannot be resolved forbids.
+ */
+function anotherObserver(facts: TaskFacts, reason: string): Decision {
+  if (facts.live > 0) return { kind: 'wait' }
+  const heard = facts.observers.length
+  if (heard < maxObservers && (heard < minDivergent || facts.available > 0)) {
+    return { kind: 'observer' }
+  }
+  return settle(
+    facts.kind === 'robots'
+      ? { verdict: 'robots', rules: null, state: 'disallow-all', valid: [] }
+      : { verdict: 'divergent', reason, valid: [] },
+  )
+}
+
+function settle(settlement: Settlement, invalid: readonly string[] = []): Decision {
+  return { kind: 'settle', settlement, invalid: [...new Set(invalid)] }
+}
+
+type Analysed = Extract<PageAnalysis, { ok: true }>
+type Payload<T> =
+  | { kind: 'payload'; holder: T; analysis: Analysed }
+  | { kind: 'gone' }
+  | Extract<Decision, { kind: 'ask' | 'wait' }>
+
+/** The payload of a random one of these observers; of the next one if it does not come. */
+function onePayload<T extends Fetched>(observers: readonly T[], random: () => number): Payload<T> {
+  for (const holder of observers) {
+    const { payload } = holder
+    if (typeof payload === 'object' && payload.ok)
+      return { kind: 'payload', holder, analysis: payload }
+  }
+  if (observers.some((one) => one.payload === 'asked')) return { kind: 'wait' }
+  const left = observers.filter((one) => one.payload === 'unasked')
+  const drawn = left[Math.floor(random() * left.length)]
+  return drawn ? { kind: 'ask', asks: [{ lease: drawn.lease, kind: 'payload' }] } : { kind: 'gone' }
+}
+
+/** Whether an observation follows from the payload that its observer holds. */
+function matches(seen: FetchedObservation, analysis: Analysed): boolean {
+  return (
+    seen.sentences.digest === analysis.listDigest &&
+    seen.sentences.count === analysis.count &&
+    seen.title === analysis.digests.title &&
+    seen.canonical === analysis.digests.canonical &&
+    seen.language === analysis.digests.language &&
+    seen.signals === analysis.digests.signals &&
+    seen.links === analysis.digests.links
+  )
+}
+
+/**
+ * Use signals of every observer, for the most restrictive to win later. Where
+ * somebody saw other signals inside the page than the payload shows, that is
+ * a signal too: unknown, never silently a yes.
+ */
+function allSignals(facts: TaskFacts, holder: Fetched, analysis: Analysed): Signal[] {
+  const fetched = facts.observers.filter(isFetched)
+  const signals = new Map<string, Signal>()
+  const add = (signal: Signal) => signals.set(JSON.stringify(signal), signal)
+  for (const { observation } of fetched) {
+    for (const name of [
+      'content-usage',
+      'tdm-policy',
+      'tdm-reservation',
+      'x-robots-tag',
+    ] as const) {
+      const value = observation.headers[name]
+      if (value !== undefined) add({ source: 'header', name, value })
+    }
+  }
+  for (const signal of analysis.signals) add(signal)
+  if (fetched.some((one) => one.observation.signals !== holder.observation.signals)) {
+    add({ source: 'meta', name: 'observers-differ', value: '' })
+  }
+  return [...signals.values()].slice(0, 100)
+}
+
+/** Links of the payload that every other member's list has too. */
+function commonLinks(analysis: Analysed, members: readonly Fetched[]): string[] {
+  const others = members
+    .slice(1)
+    .map((one) =>
+      typeof one.sentences === 'object'
+        ? new Set(one.sentences.links.map(toBase64Url))
+        : new Set<string>(),
+    )
+  return analysis.links.filter((url) => {
+    const digest = toBase64Url(sha256(url).slice(0, 16))
+    return others.every((links) => links.has(digest))
+  })
+}
+
+function isFetched(one: Observer): one is Fetched {
+  return one.observation.outcome === 'fetched'
+}
+
+/** Status, final URL, type and the way there: compared before anything else. */
+function responseClass({ observation }: Fetched): string {
+  return JSON.stringify([observation.status, observation.url, observation.type])
+}
+
+/** The largest group with one key; of equals, the one that was heard first. */
+function largest<T>(items: readonly T[], key: (item: T) => string): T[] {
+  const groups = new Map<string, T[]>()
+  for (const item of items) {
+    const group = groups.get(key(item))
+    if (group) group.push(item)
+    else groups.set(key(item), [item])
+  }
+  return [...groups.values()].reduce(
+    (best, group) => (group.length > best.length ? group : best),
+    [],
+  )
+}
+
+function inOrderOf<T extends { lease: string }>(holder: T, members: readonly T[]): T[] {
+  return [holder, ...members.filter((one) => one.lease !== holder.lease)]
+}
