@@ -2,7 +2,7 @@
 export const proves: readonly string[] = [
   'The files are the ones that the operator committed to in the log, none changed, added or missing.',
   'For each row, at least as many different one-use keys as its quorum signed exactly this text for this address on this day.',
-  'Nobody, the operator included, could change a row after the checkpoint without the log showing it.',
+  'Whoever changes a row later needs another checkpoint signed by the log’s key, and the two contradict each other.',
 ]
 
 /** What it leaves open. Said wherever a success is reported. */

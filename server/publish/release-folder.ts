@@ -1,5 +1,5 @@
 import { constants } from 'node:fs'
-import { type FileHandle, open, opendir } from 'node:fs/promises'
+import { open, opendir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { gunzipBounded } from './gzip-member.ts'
@@ -21,7 +21,6 @@ const maxRecordBytes = 64 * 1024 * 1024
 export class ReleaseFolder {
   readonly #root: string
   readonly #sizes: ReadonlyMap<string, number>
-  readonly #handles = new Map<string, FileHandle>()
   /** What is neither folder nor regular file, or cannot be walked. */
   readonly oddities: readonly { path: string; what: string }[]
 
@@ -76,10 +75,14 @@ export class ReleaseFolder {
     const bytes = this.bytesOf(path)
     if (bytes === undefined || offset + length > bytes) return undefined
     if (length === 0) return Buffer.alloc(0)
-    const handle = await this.#handle(path)
-    const buffer = Buffer.alloc(length)
-    const { bytesRead } = await handle.read(buffer, 0, length, offset)
-    return bytesRead === length ? buffer : undefined
+    const handle = await open(this.pathOf(path), readOnly)
+    try {
+      const buffer = Buffer.alloc(length)
+      const { bytesRead } = await handle.read(buffer, 0, length, offset)
+      return bytesRead === length ? buffer : undefined
+    } finally {
+      await handle.close()
+    }
   }
 
   /** The records in a range of gzip members. Undefined when it is not whole members of records. */
@@ -92,21 +95,6 @@ export class ReleaseFolder {
     const packed = await this.readRange(path, offset, length)
     const bytes = packed && gunzipBounded(packed, maxRecordBytes)
     return bytes && parseRecords(bytes)
-  }
-
-  async close(): Promise<void> {
-    for (const handle of this.#handles.values()) await handle.close()
-    this.#handles.clear()
-  }
-
-  async #handle(path: string): Promise<FileHandle> {
-    const known = this.#handles.get(path)
-    if (known !== undefined) return known
-    // Rows come in file order, so a handful of open files serves them all.
-    if (this.#handles.size >= 16) await this.close()
-    const handle = await open(this.pathOf(path), readOnly)
-    this.#handles.set(path, handle)
-    return handle
   }
 }
 
@@ -126,9 +114,16 @@ async function walk(
       oddities.push({ path: inner, what: `more than ${maxFiles} files` })
       return
     }
-    if (entry.isDirectory() && depth < maxDepth) await walk(root, inner, depth + 1, sizes, oddities)
-    else if (entry.isFile()) sizes.set(inner, await sizeOf(join(root, inner)))
-    else oddities.push({ path: inner, what: oddity(entry) })
+    try {
+      if (entry.isDirectory() && depth < maxDepth) {
+        await walk(root, inner, depth + 1, sizes, oddities)
+      } else if (entry.isFile()) sizes.set(inner, await sizeOf(join(root, inner)))
+      else oddities.push({ path: inner, what: oddity(entry) })
+    } catch (error) {
+      // No permission, or gone meanwhile: a fault of the folder, to be reported with its others.
+      const reason = error instanceof Error ? error.message : String(error)
+      oddities.push({ path: inner, what: `unreadable: ${reason}` })
+    }
   }
 }
 

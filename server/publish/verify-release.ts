@@ -75,21 +75,8 @@ export async function verifyRelease(
   options: { onProgress?: (progress: VerifyProgress) => void } = {},
 ): Promise<VerifyReport> {
   const folder = await ReleaseFolder.open(path)
-  try {
-    return await verifyOpened(folder, path, verifierKey, options.onProgress ?? (() => {}))
-  } finally {
-    await folder.close()
-  }
-}
-
-async function verifyOpened(
-  folder: ReleaseFolder,
-  path: string,
-  verifierKey: string,
-  onProgress: (progress: VerifyProgress) => void,
-): Promise<VerifyReport> {
   const findings = new Findings()
-  const run = new Run(findings, onProgress)
+  const run = new Run(findings, options.onProgress ?? (() => {}))
 
   const opened = await run.step(1, () => verifyCheckpoint(folder, verifierKey, findings))
   const leaves =

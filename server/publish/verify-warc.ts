@@ -204,7 +204,8 @@ async function verifyGap(
   end: number,
   findings: Findings,
 ): Promise<void> {
-  if (start === end) return
+  // Past the end of the file when a span is; whoever named that one has failed already.
+  if (start >= end) return
   const where = `${path} bytes ${start} to ${end}`
   const records =
     end - start > maxGapBytes ? undefined : await folder.readRecords(path, start, end - start)
