@@ -158,6 +158,13 @@ test('the card names every column and what is not proved', async () => {
   expect(samplePages).toHaveLength(8)
 })
 
+test('the specification names every column and its type', async () => {
+  const readme = await readFile(new URL('../../../lib/protocol/README.md', import.meta.url), 'utf8')
+  const rows = columns.map(({ name, type, lookup }) => `\`${name}\`${lookup ? ' †' : ''}|${type}|`)
+  const cells = readme.replace(/ *\| */g, '|')
+  expect(rows.filter((row) => !cells.includes(row))).toEqual([])
+})
+
 async function filesOf(path: string): Promise<string[]> {
   const entries = await readdir(path, { recursive: true, withFileTypes: true })
   return entries
