@@ -1,6 +1,7 @@
 import { getRandomValues } from 'node:crypto'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { WebSocket as StandardWebSocket } from 'undici'
 import { afterEach, describe, expect, it } from 'vitest'
 import { WebSocket } from 'ws'
 import {
@@ -115,6 +116,17 @@ describe('a capacity test on loopback', () => {
     expect(result.bytesDown).toBe(4_200_000)
     expect(result.bytesUp).toBeGreaterThan(0)
     expect(result.bytesDown + result.bytesUp).toBeLessThanOrEqual(6_000_000)
+  })
+
+  it('runs on the WebSocket that browsers have', async () => {
+    const { serverUrl } = await serve()
+    const standard: MeterPorts = {
+      ...ports,
+      openSocket: meterSocketOpener((url) => new StandardWebSocket(url)),
+    }
+    const result = await runCapacityTest(standard, { serverUrl, token, bytesBudget: 2_000_000 })
+    expect(result).toMatchObject({ kind: 'measured', bytesDown: 1_400_000 })
+    expect(result.bytesUp).toBeLessThanOrEqual(600_000)
   })
 
   it('ends both directions at a plateau when the rate is steady', async () => {
@@ -232,7 +244,7 @@ describe('the meter', () => {
     client.start({ maxBytes: 1e12 })
     await until(() => client.seen.bytes > 0)
     client.ws.pause()
-    await new Promise((resolve) => setTimeout(resolve, 800))
+    await new Promise((resolve) => setTimeout(resolve, 1_300))
     client.ws.resume()
     expect(await client.closed).toBe(1006)
     expect(client.told).toMatchObject([{ type: 'ready' }])
