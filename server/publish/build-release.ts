@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { access, mkdir, readdir, rename, rm } from 'node:fs/promises'
+import { access, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { dirname, join, relative, sep } from 'node:path'
 import { surt } from '../../lib/capture/surt.ts'
 import { fromBase64, fromBase64Url, toBase64Url } from '../../lib/crypto/base64.ts'
@@ -21,6 +21,7 @@ import { formatCdxj, revisitMime } from './cdxj.ts'
 import { streamDigest } from './file-digest.ts'
 import { JsonLinesWriter } from './json-lines.ts'
 import { syncFolder, writeNew } from './new-file.ts'
+import { parseJson } from './parse-json.ts'
 import { Staging } from './staging.ts'
 import {
   conversionRecord,
@@ -49,7 +50,7 @@ export type ReleaseRow = {
 }
 
 export type ReleaseFacts = {
-  /** Made by this; must not be there. Its parent must. */
+  /** Made by this. Must not be there, unless as this same release unsealed. Its parent must. */
   folder: string
   name: string
   /** RFC 3339 with `Z`. */
@@ -72,7 +73,7 @@ export type BuiltRelease = {
   duplicates: number
 }
 
-/** The folder of a release is there already. Releases do not change. */
+/** The folder is there already, sealed or not a release at all. Releases do not change. */
 export class ReleaseExists extends Error {}
 
 /** A Set holds 2^24 keys and a verifier keeps one for each of at most five attestations a row. */
@@ -85,7 +86,8 @@ const shardBytes = 256 * 1024 * 1024
  * Writes a release but for its `log/`, which `sealRelease` adds once the log holds its digest.
  *
  * All is written into `FOLDER.building` and renamed at the end, so the folder is whole or absent;
- * what a crash left there is removed by the next attempt. The same facts give the same bytes, on
+ * what a crash left there is removed by the next attempt, and so is a whole folder of this name that
+ * was never sealed. The same facts give the same bytes, on
  * the same versions of DuckDB and zlib. Memory grows with the number of rows (some 300 bytes each),
  * not with their size.
  *
@@ -94,7 +96,13 @@ const shardBytes = 256 * 1024 * 1024
  *   a duplicate without a first. Nothing is left but the folder of the attempt.
  */
 export async function buildRelease(facts: ReleaseFacts): Promise<BuiltRelease> {
-  if (await exists(facts.folder)) throw new ReleaseExists(`${facts.folder} is already there`)
+  if (await exists(facts.folder)) {
+    if (!(await isUnsealed(facts.folder, facts.name))) {
+      throw new ReleaseExists(`${facts.folder} is already there`)
+    }
+    // A crash came between building and sealing: nobody can rely on it yet.
+    await rm(facts.folder, { recursive: true })
+  }
   const building = `${facts.folder}.building`
   await rm(building, { recursive: true, force: true })
   for (const name of ['campaigns', 'data', 'warc']) {
@@ -357,6 +365,13 @@ async function sumsOf(folder: string): Promise<string> {
     sums += `${await streamDigest(createReadStream(join(folder, path)))}  ${path}\n`
   }
   return sums
+}
+
+/** Whether a folder is this release as `buildRelease` leaves it, and nothing of anybody else's. */
+async function isUnsealed(folder: string, name: string): Promise<boolean> {
+  if (await exists(join(folder, 'log'))) return false
+  const description = await readFile(join(folder, 'release.json'), 'utf8').catch(() => '')
+  return release.safeParse(parseJson(description)).data?.name === name
 }
 
 async function exists(path: string): Promise<boolean> {

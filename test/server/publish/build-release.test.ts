@@ -13,6 +13,7 @@ import { columns } from '../../../server/publish/columns.ts'
 import { printReport } from '../../../server/publish/print-report.ts'
 import { sealRelease } from '../../../server/publish/seal-release.ts'
 import { verifyRelease } from '../../../server/publish/verify-release.ts'
+import { conversionRecord, WarcWriter } from '../../../server/publish/warc.ts'
 import { makeSample, publishSample, type Sample, sampleLog, samplePages } from './sample-release.ts'
 
 let root: string
@@ -73,6 +74,41 @@ test('what a crash left behind does not disturb the next attempt', async () => {
   ])
 })
 
+test('a release that was never sealed is built anew, another folder never replaced', async () => {
+  const target = join(root, 'unsealed')
+  await publishSample(sample, target)
+  await rm(join(target, 'log'), { recursive: true })
+  await expect(publishSample({ ...sample, name: 'another' }, target)).rejects.toThrow(ReleaseExists)
+  await publishSample(sample, target)
+  expect((await verifyRelease(target, sample.verifyKey)).ok).toBe(true)
+  const precious = join(root, 'precious')
+  await mkdir(precious)
+  await expect(publishSample(sample, precious)).rejects.toThrow(ReleaseExists)
+})
+
+test('WARC files are closed at their size and all found again', async () => {
+  const target = join(root, 'shards')
+  await mkdir(join(target, 'warc'), { recursive: true })
+  const warc = new WarcWriter({
+    folder: target,
+    release: 'shards',
+    createdAt: sample.createdAt,
+    generator: 'gleaner-test/1',
+    shardBytes: 600,
+  })
+  const files: string[] = []
+  for (const text of ['one', 'two', 'three']) {
+    const subject = { url: 'https://docs.sample.example/', day: '2026-11-20', commitment: text }
+    files.push((await warc.write(conversionRecord(subject, Buffer.from(text), undefined))).file)
+  }
+  await warc.close()
+  expect(files).toEqual([
+    'warc/part-00000.warc.gz',
+    'warc/part-00001.warc.gz',
+    'warc/part-00002.warc.gz',
+  ])
+})
+
 test('sealing again with the same checkpoint changes nothing, with another it fails', async () => {
   const checkpoint = await readFile(join(folder, 'log/checkpoint'), 'utf8')
   const log = await sampleLog(sample, [])
@@ -82,7 +118,7 @@ test('sealing again with the same checkpoint changes nothing, with another it fa
 })
 
 test('leaf hashes that are not those of the checkpoint do not seal a release', async () => {
-  const target = join(root, 'unsealed')
+  const target = join(root, 'badly-sealed')
   const log = await sampleLog(sample, [])
   await mkdir(target)
   const short = { ...log, folder: target, leafHashes: log.leafHashes.slice(1) }

@@ -326,29 +326,28 @@ const byFacts: [string, number[], () => Promise<Sample>][] = [
   [
     'the row admits fewer gaps than a signer counted',
     [7],
-    () => withAttestations(0, (row) => signFor(row, `gaps ${Math.random()}`, { gaps: 1 })),
+    () => withAttestations(0, (row, at) => signFor(row, `gaps ${at}`, { gaps: 1 })),
   ],
   [
     'a signer said another text',
     [7],
     () =>
-      withAttestations(0, (row) =>
-        signFor(row, `text ${Math.random()}`, { text: toBase64Url(sha256('other')) }),
+      withAttestations(0, (row, at) =>
+        signFor(row, `text ${at}`, { text: toBase64Url(sha256('other')) }),
       ),
   ],
   [
     'a signer said another address',
     [7],
     () =>
-      withAttestations(0, (row) =>
-        signFor(row, `url ${Math.random()}`, { url: 'https://docs.sample.example/other' }),
+      withAttestations(0, (row, at) =>
+        signFor(row, `url ${at}`, { url: 'https://docs.sample.example/other' }),
       ),
   ],
   [
     'a signer said a payload for a row that is not exact',
     [7],
-    () =>
-      withAttestations(6, (row) => signFor(row, `payload ${Math.random()}`, { payload: row.text })),
+    () => withAttestations(6, (row, at) => signFor(row, `payload ${at}`, { payload: row.text })),
   ],
   [
     'the campaign promises a higher quorum',
