@@ -299,3 +299,14 @@ export async function openStore(): Promise<DeviceStore> {
     putMeter: (record) => putSetting('meter', record),
   }
 }
+
+/** What the person agreed to and did not take back, of one network or of all. */
+export async function activeConsents(
+  store: DeviceStore,
+  network?: string,
+): Promise<StoredConsent[]> {
+  return (await store.consents()).filter(
+    (consent) =>
+      consent.withdrawnAt === null && (network === undefined || consent.network === network),
+  )
+}

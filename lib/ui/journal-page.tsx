@@ -124,11 +124,13 @@ function JournalTable(props: { entries: JournalEntry[]; titles: ReadonlyMap<stri
             <tr key={entry.id} data-testid="journal-row">
               <td>{timestamp(entry.atMs)}</td>
               <td class="url">{entry.url}</td>
-              <td>{props.titles.get(entry.campaign) ?? `${entry.campaign.slice(0, 8)}…`}</td>
+              <td class="wrap">
+                {props.titles.get(entry.campaign) ?? `${entry.campaign.slice(0, 8)}…`}
+              </td>
               <td class="amount">{bytesWords(entry.bytesDown)}</td>
               <td class="amount">{bytesWords(entry.bytesUp)}</td>
-              <td>{resultWords(entry)}</td>
-              <td>{verdictWords(entry)}</td>
+              <td class="wrap">{resultWords(entry)}</td>
+              <td class="wrap">{verdictWords(entry)}</td>
               <td class="amount">{entry.outcome ? entry.outcome.points : '–'}</td>
             </tr>
           ))}

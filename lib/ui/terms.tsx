@@ -9,13 +9,7 @@ export function Terms(props: {
 }) {
   return (
     <>
-      <div class="stack">
-        <h1>Lend the idle part of your line to open datasets</h1>
-        <p class="quiet">
-          Gleaner fetches public web pages for campaigns that you choose, so that anyone can check
-          what those pages said. That is all it does.
-        </p>
-      </div>
+      <h1>Lend the idle part of your line to open datasets</h1>
 
       <section class="card first">
         <h2>Sites will see this computer’s internet address</h2>
@@ -25,6 +19,11 @@ export function Terms(props: {
           write to. The campaign’s server sees your address as well.
         </p>
       </section>
+
+      <p>
+        Gleaner fetches public web pages for campaigns that you choose, so that anyone can check
+        what those pages said. That is all it does.
+      </p>
 
       <section class="stack">
         <h2>What is fetched, and for whom</h2>
@@ -47,7 +46,7 @@ export function Terms(props: {
         <ul class="points-list">
           <li>Your browsing, history, tabs, passwords and cookies are not read or sent.</li>
           <li>Nothing is fetched under your log-ins, and no form is sent.</li>
-          <li>Devices in your home network are not contacted.</li>
+          <li>Nothing is read from devices in your home network.</li>
           <li>Nobody can route traffic through your computer: this is not a proxy or a VPN.</li>
           <li>The pages you visit are not changed.</li>
         </ul>
@@ -77,7 +76,7 @@ export function Terms(props: {
             aria-pressed={props.answered === 'no'}
             onClick={() => props.onAnswer('no')}
           >
-            No, I do not share
+            No, I decline
           </button>
           <button
             type="button"
@@ -86,7 +85,7 @@ export function Terms(props: {
             disabled={props.busy}
             onClick={() => props.onAnswer('yes')}
           >
-            Yes, I want to share
+            Yes, I agree
           </button>
         </div>
       </section>
