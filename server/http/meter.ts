@@ -88,10 +88,10 @@ type Start = Extract<MeterRequest, { type: 'start' }>
 
 // Four messages: enough that the kernel never waits for us, and little to throw away at a stop.
 const SEND_QUEUE_BYTES = 4 * METER_MESSAGE_BYTES
-// Four times what a client may send; anything larger is not this protocol.
 // The node ends its own test at the time limit, and its `stop` throws away what the kernel holds:
 // measured at 5 Mbit/s, 0.7 MB of 3.7 that would otherwise still be sent.
 const GRACE_MS = 500
+// Four times what a client may send; anything larger is not this protocol.
 const MAX_PAYLOAD_BYTES = 65_536
 const MAX_PING_BYTES = 256
 // One entry is about 300 bytes; the oldest is forgotten first.

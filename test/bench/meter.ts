@@ -70,8 +70,10 @@ async function bench(runs: number): Promise<void> {
   server.on('upgrade', (request, socket, head) => {
     if (!meter.handleUpgrade(request, socket, head)) socket.destroy()
   })
+  const ended = new AbortController()
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.once(signal, () => {
+      ended.abort()
       line.remove()
       process.exit(1)
     })
@@ -83,7 +85,7 @@ async function bench(runs: number): Promise<void> {
     for (const shape of shapes) {
       line.shape(shape)
       for (let run = 1; run <= runs; run += 1) {
-        const row = judge(shape, run, await inNamespace(line.namespace, serverUrl))
+        const row = judge(shape, run, await inNamespace(line.namespace, serverUrl, ended.signal))
         rows.push(row)
         if (!flags.json) console.log(text(row))
       }
@@ -150,13 +152,18 @@ function makeLine(congestion: string) {
   return { namespace, serverAddress, shape, remove }
 }
 
-function inNamespace(namespace: string, serverUrl: string): Promise<CapacityTestResult> {
+function inNamespace(
+  namespace: string,
+  serverUrl: string,
+  signal: AbortSignal,
+): Promise<CapacityTestResult> {
   const script = fileURLToPath(import.meta.url)
   const node = [process.execPath, '--import', 'tsx', script, '--client', serverUrl]
   return new Promise((resolve, reject) => {
     const child = spawn('ip', ['netns', 'exec', namespace, ...node], {
       stdio: ['ignore', 'pipe', 'inherit'],
       timeout: clientMs,
+      signal,
     })
     let output = ''
     child.stdout.on('data', (chunk: Buffer) => {
