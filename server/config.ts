@@ -18,6 +18,8 @@ export interface ServerConfig {
   operatorContact: string
   /** Origin of the log: the name of its key. A schema-less URL by convention (C2SP tlog-checkpoint). */
   logOrigin: string
+  /** False when `logOrigin` is only the default: a network keeps the one it was founded with. */
+  logOriginGiven: boolean
   logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace'
   /** How many proxies in front to believe for the peer's address. */
   trustedProxies: number
@@ -151,6 +153,7 @@ export function readConfig(
     operatorName: read('GLEANER_OPERATOR') ?? name,
     operatorContact: read('GLEANER_CONTACT') ?? `${publicOrigin}/crawler`,
     logOrigin: read('GLEANER_LOG_ORIGIN') ?? `${new URL(publicOrigin).host}/log`,
+    logOriginGiven: read('GLEANER_LOG_ORIGIN') !== null,
     logLevel: read('GLEANER_LOG_LEVEL') ?? 'info',
     trustedProxies: read('GLEANER_TRUSTED_PROXIES') ?? 0,
   }

@@ -13,6 +13,7 @@ import { meterUpgradeHandler } from './http/meter.ts'
 import { registerNodeRoutes } from './http/node-routes.ts'
 import { registerPublicRoutes } from './http/public-routes.ts'
 import { createDoorbells } from './http/socket.ts'
+import { countTraffic } from './http/traffic.ts'
 import { checkpointSigner, foundNetwork } from './operator.ts'
 import { createPipeline } from './pipeline.ts'
 import { listenForRings } from './store/doorbell.ts'
@@ -30,6 +31,8 @@ export interface RunningServer {
   joinLink: string
   verifierKey: string
   workspace: OpenWorkspace
+  /** Bytes of HTTP and doorbells since the start, as sockets count them: from nodes, and to them. */
+  traffic(): { bytesUp: number; bytesDown: number }
   /** Resolves when the server cannot go on: its database ended and would not start again. */
   failed: Promise<Error>
   stop(): Promise<void>
@@ -63,6 +66,7 @@ export async function startServer(
       publicOrigin: config.publicOrigin,
     })
     registerNodeRoutes(app, { database, blobs, keys })
+    const traffic = countTraffic(app.server)
     const doorbells = createDoorbells({
       db: database.pool,
       log,
@@ -123,8 +127,9 @@ export async function startServer(
     return {
       origin,
       joinLink: `${origin}/join#${keys.campaign.fingerprint}`,
-      verifierKey: logSigner(config.logOrigin, keys.log).verifierKey,
+      verifierKey: logSigner(workspace.logOrigin, keys.log).verifierKey,
       workspace,
+      traffic: traffic.total,
       failed: keepDatabase(config, workspace, log, () => stops.length === 0),
       stop,
     }

@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto'
+import { existsSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
-import { dirname } from 'node:path'
-import { fromBase64, toBase64Url } from '../lib/crypto/base64.ts'
+import { dirname, join } from 'node:path'
+import { toBase64Url } from '../lib/crypto/base64.ts'
 import { sha256 } from '../lib/crypto/digest.ts'
 import { signEnvelope, verifyEnvelope } from '../lib/crypto/dsse.ts'
 import { type Campaign, campaign } from '../lib/protocol/campaign.ts'
@@ -16,13 +17,19 @@ import { commitRows, sealEpoch } from './pipeline.ts'
 import { buildRelease, type ReleaseRow } from './publish/build-release.ts'
 import { sealRelease } from './publish/seal-release.ts'
 import type { BlobStore } from './store/blob-store.ts'
-import { addCampaign, campaigns, networkEnvelope, putNetworkEnvelope } from './store/campaigns.ts'
+import {
+  addCampaign,
+  campaigns,
+  networkEnvelope,
+  networkOf,
+  putNetworkEnvelope,
+} from './store/campaigns.ts'
 import type { Database } from './store/database.ts'
 import { ring } from './store/doorbell.ts'
 import { addTransfers, balances, balancesFromTransfers, openAccounts } from './store/ledger.ts'
 import { appendToLog, entriesAt, latestCheckpoint, leafHashes } from './store/log.ts'
 import { logSigner, type OperatorKeys } from './store/operator-keys.ts'
-import { addRelease, hasRelease, recordsAfter } from './store/releases.ts'
+import { addRelease, recordsAfter, releaseNamed } from './store/releases.ts'
 
 /** What an operator's action works on: the database, bodies and keys of one network. */
 export interface Workspace {
@@ -56,9 +63,8 @@ export async function foundNetwork(
 ): Promise<Network> {
   const { database, keys, logOrigin } = workspace
   const { verifierKey } = logSigner(logOrigin, keys.log)
-  const existing = await networkEnvelope(database.pool)
-  if (existing) {
-    const network = JSON.parse(new TextDecoder().decode(fromBase64(existing.payload))) as Network
+  const network = await networkOf(database.pool)
+  if (network) {
     const different = (
       [
         ['campaign', network.campaignKey, keys.campaign.keyid],
@@ -78,7 +84,7 @@ export async function foundNetwork(
     }
     return network
   }
-  const network: Network = {
+  const made: Network = {
     version: 1,
     name: about.name,
     operator: about.operator,
@@ -90,7 +96,7 @@ export async function foundNetwork(
   }
   const envelope = await signEnvelope(
     payloadType.network,
-    new TextEncoder().encode(canonicalJson(network)),
+    new TextEncoder().encode(canonicalJson(made)),
     [keys.campaign],
   )
   const founded = await database.transaction(async (tx) => {
@@ -104,7 +110,7 @@ export async function foundNetwork(
     return true
   })
   // Another process on the same database was first: check against what it signed.
-  return founded ? network : foundNetwork(workspace, about)
+  return founded ? made : foundNetwork(workspace, about)
 }
 
 /** Signs a manifest with the campaign key. Needs no server: the key may live on another machine. */
@@ -199,7 +205,11 @@ export async function publishRelease(
       `There is no campaign ${wanted.campaignId} here. See: gleaner campaign list`,
     )
   }
-  if (await hasRelease(database.pool, wanted.name)) {
+  const earlier = await releaseNamed(database.pool, wanted.name)
+  if (earlier) {
+    // Killed between the log and the seal: the folder is whole but for its log/.
+    if (!existsSync(join(earlier.folder, 'log')))
+      return sealPublished(workspace, earlier, stored.leafIndex)
     throw new OperatorProblem(
       `There is a release ${wanted.name} already, and releases do not change. Give another --name.`,
     )
@@ -230,7 +240,9 @@ export async function publishRelease(
           attestations: record.attestations,
           text: record.duplicate
             ? null
-            : new TextDecoder().decode(await blobs.get(record.textBlob)),
+            : new TextDecoder('utf-8', { ignoreBOM: true }).decode(
+                await blobs.get(record.textBlob),
+              ),
           headers: record.headers,
         }
         payloadOf.delete(record.leafIndex)
@@ -271,27 +283,34 @@ export async function publishRelease(
       campaign: stored.digest,
       folder: wanted.folder,
       rows: built.rows,
+      duplicates: built.duplicates,
       sums: built.sums,
       leafIndex: index,
     })
     return index
   })
   // Committed: the log holds the release. Sealing again writes the same files.
-  const checkpoint = await latestCheckpoint(database.pool)
+  return sealPublished(workspace, { ...wanted, ...built, leafIndex }, stored.leafIndex)
+}
+
+/** Adds the log to a release's folder: what a consumer needs to check it offline. */
+async function sealPublished(
+  workspace: Workspace,
+  release: { name: string; folder: string; rows: number; duplicates: number; leafIndex: number },
+  campaignLeaf: number,
+): Promise<Published> {
+  const db = workspace.database.pool
+  const checkpoint = await latestCheckpoint(db)
   if (!checkpoint) throw new Error('a release without a checkpoint')
   await sealRelease({
-    folder: wanted.folder,
+    folder: release.folder,
     checkpoint: checkpoint.note,
-    leafHashes: await leafHashes(database.pool, checkpoint.size),
-    entries: await entriesAt(database.pool, [0, stored.leafIndex, leafIndex]),
+    leafHashes: await leafHashes(db, checkpoint.size),
+    entries: await entriesAt(db, [0, campaignLeaf, release.leafIndex]),
   })
-  return {
-    name: wanted.name,
-    folder: wanted.folder,
-    rows: built.rows,
-    duplicates: built.duplicates,
-    verifierKey: logSigner(workspace.logOrigin, workspace.keys.log).verifierKey,
-  }
+  const { name, folder, rows, duplicates } = release
+  const { verifierKey } = logSigner(workspace.logOrigin, workspace.keys.log)
+  return { name, folder, rows, duplicates, verifierKey }
 }
 
 /** Compares every stored balance with the transfers, in one snapshot. */

@@ -4,6 +4,7 @@ import type pg from 'pg'
 import type { Logger } from 'pino'
 import type { ServerConfig } from './config.ts'
 import type { Workspace } from './operator.ts'
+import { networkOf } from './store/campaigns.ts'
 import { openDatabase } from './store/database.ts'
 import {
   DataFolderInUse,
@@ -52,19 +53,24 @@ export async function openWorkspace(
     const keys = await loadOperatorKeys(config.dataFolder)
     const blobs = await openSegmentBlobStore(join(config.dataFolder, 'bodies'))
     const database = openDatabase({ connection, log })
-    return {
+    const founded = await networkOf(database.pool)
+    const workspace: OpenWorkspace = {
       database,
       blobs,
       keys,
-      logOrigin: config.logOrigin,
+      logOrigin:
+        founded && !config.logOriginGiven
+          ? (founded.logKey.split('+')[0] ?? config.logOrigin)
+          : config.logOrigin,
       connection,
       postgres,
       async close() {
         await database.close()
         await blobs.close()
-        await postgres?.stop()
+        await workspace.postgres?.stop()
       },
     }
+    return workspace
   } catch (error) {
     await postgres?.stop()
     throw error

@@ -1,5 +1,7 @@
+import { fromBase64 } from '../../lib/crypto/base64.ts'
 import type { Campaign } from '../../lib/protocol/campaign.ts'
 import type { EnvelopeMessage } from '../../lib/protocol/fields.ts'
+import { type Network, network } from '../../lib/protocol/network.ts'
 import type { Queryable } from './queryable.ts'
 
 export interface StoredCampaign {
@@ -15,6 +17,14 @@ export async function networkEnvelope(db: Queryable): Promise<EnvelopeMessage | 
     'select envelope from network_document',
   )
   return rows[0]?.envelope ?? null
+}
+
+/** The network document that this database was founded with. */
+export async function networkOf(db: Queryable): Promise<Network | null> {
+  const envelope = await networkEnvelope(db)
+  return (
+    envelope && network.parse(JSON.parse(new TextDecoder().decode(fromBase64(envelope.payload))))
+  )
 }
 
 /** False when there was one already: it is signed once, at first start. */

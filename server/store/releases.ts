@@ -62,7 +62,9 @@ export async function recordsAfter(
 function commonHeaders(statements: readonly string[]): [string, string][] {
   const [first, ...others] = statements.map((statement) => {
     const seen = observation.parse(JSON.parse(statement))
-    return seen.outcome === 'fetched' ? Object.entries(seen.headers) : []
+    if (seen.outcome !== 'fetched') return []
+    const type = seen.charset === null ? seen.type : `${seen.type}; charset=${seen.charset}`
+    return [['content-type', type] as [string, string], ...Object.entries(seen.headers)]
   })
   return (first ?? []).filter(([name, value]) =>
     others.every((headers) => headers.some((one) => one[0] === name && one[1] === value)),
@@ -76,17 +78,37 @@ export async function addRelease(
     campaign: Uint8Array
     folder: string
     rows: number
+    duplicates: number
     sums: Uint8Array
     leafIndex: number
   },
 ) {
   await tx.query(
-    `insert into release (name, campaign, folder, rows, sums, leaf_index) values ($1, $2, $3, $4, $5, $6)`,
+    `insert into release (name, campaign, folder, rows, duplicates, sums, leaf_index)
+     values ($1, $2, $3, $4, $5, $6, $7)`,
     [release.name, release.campaign, release.folder, release.rows, release.sums, release.leafIndex],
   )
 }
 
-export async function hasRelease(db: Queryable, name: string): Promise<boolean> {
-  const { rows } = await db.query('select 1 from release where name = $1', [name])
-  return rows.length === 1
+export async function releaseNamed(
+  db: Queryable,
+  name: string,
+): Promise<{
+  name: string
+  folder: string
+  rows: number
+  duplicates: number
+  leafIndex: number
+} | null> {
+  const { rows } = await db.query<{
+    name: string
+    folder: string
+    rows: number
+    duplicates: number
+    leaf_index: number
+  }>('select name, folder, rows, duplicates, leaf_index from release where name = $1', [name])
+  const [row] = rows
+  if (!row) return null
+  const { leaf_index, ...rest } = row
+  return { ...rest, leafIndex: leaf_index }
 }

@@ -227,6 +227,7 @@ create table release (
   campaign bytea not null references campaign,
   folder text not null,
   rows bigint not null,
+  duplicates bigint not null,
   sums bytea not null,
   leaf_index bigint not null,
   created_at timestamptz not null default now()

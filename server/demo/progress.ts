@@ -1,0 +1,42 @@
+import type { Queryable } from '../store/queryable.ts'
+
+/** How far a crawl is, counted in the database. */
+export interface CrawlCounts {
+  pages: number
+  closed: number
+  exactPages: number
+  sentencePages: number
+  duplicatePages: number
+  divergentPages: number
+  pagesRefusedByRobots: number
+  unpublishedPages: number
+  observations: number
+  payloadsUploaded: number
+  /** Nothing is left to do: every task is closed and no lease is out. */
+  done: boolean
+}
+
+export async function crawlCounts(db: Queryable): Promise<CrawlCounts> {
+  const { rows } = await db.query<
+    Record<Exclude<keyof CrawlCounts, 'done'>, number> & { open: number; live: number }
+  >(
+    `select
+       count(*) filter (where kind = 'page') as pages,
+       count(*) filter (where kind = 'page' and state = 'closed') as closed,
+       count(*) filter (where state <> 'closed') as open,
+       count(*) filter (where verdict = 'divergent') as "divergentPages",
+       count(*) filter (where reason = 'robots') as "pagesRefusedByRobots",
+       count(*) filter (where verdict = 'unpublished') as "unpublishedPages",
+       (select count(*) from record where row_json::jsonb->>'grade' = 'exact') as "exactPages",
+       (select count(*) from record where row_json::jsonb->>'grade' = 'sentences') as "sentencePages",
+       (select count(*) from record where duplicate_of is not null) as "duplicatePages",
+       (select count(*) from observation) as observations,
+       (select count(*) from payload) as "payloadsUploaded",
+       (select count(*) from lease where state = 'live') as live
+     from task`,
+  )
+  const [row] = rows
+  if (!row) throw new Error('a count without a row')
+  const { open, live, ...counts } = row
+  return { ...counts, done: counts.pages > 0 && open === 0 && live === 0 }
+}
