@@ -1,4 +1,3 @@
-import { blockNumbers } from '../capture/agreement.ts'
 import { readPayload } from '../capture/read-payload.ts'
 import { rowText } from '../capture/row-text.ts'
 import { toBase64Url } from '../crypto/base64.ts'
@@ -45,21 +44,16 @@ export async function answerFollowUp(
   const { indexes, url, day, exact } = followUp
   if (url !== task.lease.url && url !== body.url) return { kind: 'refused', reason: 'wrong-url' }
   if (!isWithinOneDay(day, nowMs)) return { kind: 'refused', reason: 'wrong-day' }
-  const { sentences } = read.page
-  if (indexes.some((index, at) => at > 0 && index <= (indexes[at - 1] ?? 0))) {
-    return { kind: 'refused', reason: 'indexes-out-of-order' }
-  }
-  if ((indexes.at(-1) ?? 0) >= sentences.length) {
-    return { kind: 'refused', reason: 'index-out-of-range' }
-  }
+  const row = rowText(read.page.sentences, indexes)
+  if (!row.ok) return { kind: 'refused', reason: row.reason }
 
-  const gaps = gapsIn(blockNumbers(sentences), indexes)
+  const { gaps } = row
   const statement: Attestation = {
     campaign: task.campaign,
     day,
     gaps,
     ...(exact ? { payload: body.digest } : {}),
-    text: toBase64Url(sha256(rowText(sentences, indexes))),
+    text: toBase64Url(sha256(row.text)),
     transform: 'gleaner-text/1',
     url,
   }
@@ -67,15 +61,6 @@ export async function answerFollowUp(
   const message = preAuthEncoding(payloadType.attestation, bytes)
   const sig = toBase64Url(await sign(task.oneUseKey.privateKey, message))
   return { kind: 'attestation', statement, gaps, sig }
-}
-
-/**
- * Sentences left out inside blocks of which at least one is taken: what not even the operator can
- * drop unseen.
- */
-export function gapsIn(blocks: readonly number[], indexes: readonly number[]): number {
-  const taken = new Set(indexes.map((index) => blocks[index]))
-  return blocks.filter((block) => taken.has(block)).length - indexes.length
 }
 
 /** Clocks and midnights differ: the day before and the day after this device's own are accepted. */
