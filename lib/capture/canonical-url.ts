@@ -1,3 +1,5 @@
+import { isReadAlike } from './international-host.ts'
+
 /** Why an address has no canonical form. */
 export type UrlRefusal = 'unparsable' | 'scheme' | 'userinfo' | 'too-long'
 
@@ -8,6 +10,12 @@ const MAX_URL_BYTES = 2_048
 
 /** Characters read before parsing, so that a page cannot make us parse megabytes as one address. */
 const MAX_INPUT_CHARACTERS = 8_192
+
+/**
+ * Host names as the DNS can have them (labels of RFC 1035 §2.3.4, with the underscore that is in
+ * use), and bracketed IPv6. Engines differ on stranger ones: Chromium makes `%20` of a space.
+ */
+const HOST = /^(?=.{1,254}$)(?:[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?|\[[0-9a-f:]+\])$/
 
 /**
  * Parameters that say where a reader came from, never what is shown. Whole names, lower case; a
@@ -51,6 +59,9 @@ export function canonicalUrl(input: string, base?: string): CanonicalUrl {
     return { ok: false, reason: 'scheme' }
   }
   if (parsed.username !== '' || parsed.password !== '') return { ok: false, reason: 'userinfo' }
+  if (!HOST.test(parsed.hostname) || !isReadAlike(parsed.hostname)) {
+    return { ok: false, reason: 'unparsable' }
+  }
 
   const query = normalEncoding(withoutTracking(parsed.search.slice(1)))
   const url = `${parsed.protocol}//${parsed.host}${normalEncoding(parsed.pathname)}${query && `?${query}`}`

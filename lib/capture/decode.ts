@@ -62,8 +62,13 @@ const DOUBLE_BYTE: ReadonlyMap<string, IsPlainPair> = new Map<string, IsPlainPai
   ['gb18030', () => true],
   ['gbk', () => true],
   ['shift_jis', () => true],
-  // KS X 1001 alone; Node's ICU does not know the syllables that windows-949 added.
-  ['euc-kr', (lead, trail) => lead >= 0xa1 && trail >= 0xa1],
+  // KS X 1001 alone, without the euro and registered signs of its second edition: Node's ICU does
+  // not know these nor the syllables that windows-949 added.
+  [
+    'euc-kr',
+    (lead, trail) =>
+      lead >= 0xa1 && trail >= 0xa1 && !(lead === 0xa2 && (trail === 0xe6 || trail === 0xe7)),
+  ],
   // Big5 without the Hong Kong and ETEN extensions, which ICU maps to private use.
   [
     'big5',
