@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { mkdtemp } from 'node:fs/promises'
+import { chmod, mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -47,6 +47,8 @@ export async function runDemo(options: DemoOptions): Promise<boolean> {
   try {
     const folder = options.site ?? npmManual()
     const dataFolder = await mkdtemp(join(tmpdir(), 'gleaner-demo-'))
+    // As root, PostgreSQL runs as nobody and must pass through here; keys have a closed folder inside.
+    await chmod(dataFolder, 0o711)
     const site = await startSite(folder)
     stops.push(() => site.close())
     say.line(
