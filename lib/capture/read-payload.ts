@@ -1,8 +1,14 @@
 import { sha256 } from '../crypto/digest.ts'
 import { decodePage } from './decode.ts'
-import { linkDigests, type Page, type PageDigests, pageDigests, readPage } from './page.ts'
+import {
+  linkDigests,
+  type Page,
+  type PageDigests,
+  pageDigests,
+  readPage,
+  readPlainPage,
+} from './page.ts'
 import { encodeSentenceList } from './sentence-list.ts'
-import { extractPlainText } from './sentences.ts'
 
 /** A payload as everyone reads it again: the node, the server, the auditor. */
 export interface ReadPayload {
@@ -31,7 +37,7 @@ export function readPayload(
   const readAs = isHtml ? type : 'text/plain'
   const decoded = decodePage(payload, charset === null ? readAs : `${readAs}; charset="${charset}"`)
   if (!decoded.ok) return { ok: false, reason: 'undecodable' }
-  const page = isHtml ? readPage(decoded.text, url) : plainPage(decoded.text, url)
+  const page = isHtml ? readPage(decoded.text, url) : readPlainPage(decoded.text, url)
   const sentenceList = encodeSentenceList(page.sentences, linkDigests(page.links))
   return {
     ok: true,
@@ -40,9 +46,4 @@ export function readPayload(
     sentenceListDigest: sha256(sentenceList),
     digests: pageDigests(page),
   }
-}
-
-function plainPage(text: string, url: string): Page {
-  const nothing = { title: null, canonical: null, language: null, signals: [], links: [] }
-  return { ...extractPlainText(text), ...nothing, base: url }
 }
