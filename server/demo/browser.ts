@@ -75,23 +75,29 @@ export async function openContributor(options: {
   }
 }
 
-/** Joins as a person would: yes on the welcome page, the link pasted, the campaign agreed to. */
+/**
+ * Joins as a person would: says yes on the page that opened at installation,
+ * pastes the link, agrees to the campaign. Each wait is bounded.
+ */
 export async function joinByHand(contributor: Contributor, joinLink: string): Promise<void> {
-  const page = await contributor.browser.newPage()
-  const open = (name: string) => page.goto(`chrome-extension://${contributor.extensionId}/${name}`)
+  const welcome = await contributor.browser.waitForTarget(
+    (target) => target.type() === 'page' && target.url().includes('/welcome.html'),
+    { timeout: 20_000 },
+  )
+  const page = await welcome.page()
+  if (!page) throw new Error('the welcome page closed')
+  // Without this a tab in the background draws nothing and takes no clicks.
+  await page.bringToFront()
   const click = async (testId: string) => {
     const button = await page.waitForSelector(`[data-testid="${testId}"]:not([disabled])`, {
-      visible: true,
       timeout: 20_000,
     })
     await button?.click()
   }
-  await open('welcome.html')
   await click('consent-yes')
-  await page.waitForSelector('[data-testid="join-link"]', { visible: true, timeout: 20_000 })
+  await page.waitForSelector('[data-testid="join-link"]', { timeout: 20_000 })
   await page.type('[data-testid="join-link"]', joinLink)
   await click('join-network')
   await click('campaign-agree')
   await page.waitForSelector('[data-testid="agreed"]', { timeout: 20_000 })
-  await page.close()
 }

@@ -13,7 +13,7 @@ import { createNodeHop } from '../node/hop.ts'
 import { runNode } from '../node/run-node.ts'
 import { checkLedger, openCampaign, publishRelease, signCampaign } from '../operator.ts'
 import { verifyRelease } from '../publish/verify-release.ts'
-import { buildLabExtension, type Contributor, joinByHand, openContributor } from './browser.ts'
+import { buildLabExtension, joinByHand, openContributor } from './browser.ts'
 import { findChrome } from './chrome.ts'
 import { forgeDigits } from './forger.ts'
 import { startForwarder } from './forwarder.ts'
@@ -78,7 +78,7 @@ export async function runDemo(options: DemoOptions): Promise<boolean> {
       `Campaign "${manifest.title}": ${requestsPerSecond} requests/s, ${requestsInFlight} in flight, quorum ${manifest.quorum}`,
     )
 
-    const contributors = await Promise.all(
+    await Promise.all(
       honestAddresses.map((address) =>
         openHonest({
           address,
@@ -87,10 +87,10 @@ export async function runDemo(options: DemoOptions): Promise<boolean> {
           server,
           sitePort: site.port,
           headed: options.headed === true,
+          stops,
         }),
       ),
     )
-    stops.push(() => Promise.all(contributors.map((one) => one.close())))
     say.line('Three browsers joined by the consent page, each from an address of its own.')
 
     const honestHop = createNodeHop({
@@ -178,23 +178,21 @@ async function openHonest(options: {
   server: RunningServer
   sitePort: number
   headed: boolean
-}): Promise<Contributor> {
-  const { address, server } = options
+  /** What was opened is closed by these, also when a later step fails. */
+  stops: (() => Promise<unknown>)[]
+}): Promise<void> {
+  const { address, server, stops } = options
   const toServer = await startForwarder(address, Number(new URL(server.origin).port))
+  stops.push(() => toServer.close())
   const toSite = await startForwarder(address, options.sitePort)
+  stops.push(() => toSite.close())
   const contributor = await openContributor({
     ...options,
     hostRules: `MAP ${siteHost} ${address}:${toSite.port}`,
   })
+  stops.push(() => contributor.close())
   const [, fingerprint] = server.joinLink.split('#')
   await joinByHand(contributor, `http://${address}:${toServer.port}/join#${fingerprint}`)
-  return {
-    ...contributor,
-    async close() {
-      await contributor.close()
-      await Promise.all([toServer.close(), toSite.close()])
-    },
-  }
 }
 
 /** Watches until nothing is left to do, or the time is up. */

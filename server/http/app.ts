@@ -1,5 +1,5 @@
 import { createGunzip } from 'node:zlib'
-import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
+import Fastify, { type FastifyInstance, type FastifyRequest, LogController } from 'fastify'
 import type { Logger } from 'pino'
 import type * as z from 'zod/mini'
 import { HttpProblem, problemBody } from './problem.ts'
@@ -17,7 +17,7 @@ const octetBytes = 16 * 1024 * 1024
 export function createApp(options: { log: Logger; trustedProxies: number }): FastifyInstance {
   const app = Fastify({
     loggerInstance: options.log,
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
     trustProxy: trust(options.trustedProxies),
     bodyLimit: octetBytes,
     // Fastify leaves these off; a slow sender must not hold a connection for ever.

@@ -86,7 +86,15 @@ export async function addRelease(
   await tx.query(
     `insert into release (name, campaign, folder, rows, duplicates, sums, leaf_index)
      values ($1, $2, $3, $4, $5, $6, $7)`,
-    [release.name, release.campaign, release.folder, release.rows, release.sums, release.leafIndex],
+    [
+      release.name,
+      release.campaign,
+      release.folder,
+      release.rows,
+      release.duplicates,
+      release.sums,
+      release.leafIndex,
+    ],
   )
 }
 
