@@ -30,7 +30,7 @@ export function watchSightings(): Sightings {
   let sequence = 0
 
   // Only the first event of a request counts: onErrorOccurred also follows a manual redirect.
-  const settle = (url: string, sighting: () => Sighting) => {
+  const settle: Settle = (url, sighting) => {
     const at = url.lastIndexOf(TAG)
     if (at < 0) return
     const tag = url.slice(at)
@@ -40,34 +40,15 @@ export function watchSightings(): Sightings {
     resolve(sighting())
   }
 
-  const filter = { urls: ['http://*/*', 'https://*/*'], types: ['xmlhttprequest' as const] }
-
-  if (isFirefox) {
-    // Firefox fires no onBeforeRedirect for a manual redirect, and has the address here already.
-    browser.webRequest.onHeadersReceived.addListener(
-      (details) => {
-        settle(details.url, () => firefoxSighting(details as FirefoxHeadersDetails))
-        return undefined
-      },
-      filter,
-      ['responseHeaders'],
-    )
-  } else {
-    browser.webRequest.onBeforeRedirect.addListener((details) => {
-      settle(details.url, () => ({
-        kind: 'redirect',
-        status: details.statusCode,
-        location: withoutTag(details.redirectUrl),
-        ip: details.ip ?? null,
-      }))
-    }, filter)
-    browser.webRequest.onResponseStarted.addListener((details) => {
-      settle(details.url, () => ({ kind: 'response', ip: details.ip ?? null }))
-    }, filter)
+  let stopListening = listen(settle)
+  // Chromium leaves a listener deaf to sites that were granted after it was added, and a second one
+  // beside it as well (version 156): all must go before new ones are added. A fetch in flight may
+  // miss its event in between, and then fails.
+  const listenAnew = () => {
+    stopListening()
+    stopListening = listen(settle)
   }
-  browser.webRequest.onErrorOccurred.addListener((details) => {
-    settle(details.url, () => ({ kind: 'failed', error: details.error }))
-  }, filter)
+  browser.permissions.onAdded.addListener(listenAnew)
 
   return {
     expect: (url) => {
@@ -81,6 +62,54 @@ export function watchSightings(): Sightings {
   }
 }
 
+type Settle = (url: string, sighting: () => Sighting) => void
+
+const filter = { urls: ['http://*/*', 'https://*/*'], types: ['xmlhttprequest' as const] }
+
+/** Adds listeners of its own; the answer takes exactly those away. */
+function listen(settle: Settle): () => void {
+  const { onBeforeRedirect, onErrorOccurred, onHeadersReceived, onResponseStarted } =
+    browser.webRequest
+  const failed = (details: { url: string; error: string }) =>
+    settle(details.url, () => ({ kind: 'failed', error: details.error }))
+  onErrorOccurred.addListener(failed, filter)
+
+  if (isFirefox) {
+    // Firefox fires no onBeforeRedirect for a manual redirect, and has the address here already.
+    const received = (details: FirefoxHeadersDetails) => {
+      settle(details.url, () => firefoxSighting(details))
+      return undefined
+    }
+    onHeadersReceived.addListener(received, filter, ['responseHeaders'])
+    return () => {
+      onErrorOccurred.removeListener(failed)
+      onHeadersReceived.removeListener(received)
+    }
+  }
+
+  const redirected = (details: {
+    url: string
+    statusCode: number
+    redirectUrl: string
+    ip?: string
+  }) =>
+    settle(details.url, () => ({
+      kind: 'redirect',
+      status: details.statusCode,
+      location: withoutTag(details.redirectUrl),
+      ip: details.ip ?? null,
+    }))
+  const started = (details: { url: string; ip?: string }) =>
+    settle(details.url, () => ({ kind: 'response', ip: details.ip ?? null }))
+  onBeforeRedirect.addListener(redirected, filter)
+  onResponseStarted.addListener(started, filter)
+  return () => {
+    onErrorOccurred.removeListener(failed)
+    onBeforeRedirect.removeListener(redirected)
+    onResponseStarted.removeListener(started)
+  }
+}
+
 /** `redirectUrl` inherits our fragment when the target has none of its own. */
 function withoutTag(url: string): string {
   const at = url.indexOf('#')
@@ -89,9 +118,9 @@ function withoutTag(url: string): string {
 
 interface FirefoxHeadersDetails {
   url: string
-  ip?: string | null
+  ip?: string | null | undefined
   statusCode: number
-  responseHeaders?: { name: string; value?: string }[]
+  responseHeaders?: { name: string; value?: string | undefined }[] | undefined
 }
 
 function firefoxSighting(details: FirefoxHeadersDetails): Sighting {

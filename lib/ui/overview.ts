@@ -15,7 +15,6 @@ export function useOverview(background: Background): {
   const [problem, setProblem] = useState<string | null>(null)
 
   const look = useCallback(async () => {
-    if (document.hidden) return
     try {
       show(await background.ask('overview', null))
       setProblem(null)
@@ -25,12 +24,16 @@ export function useOverview(background: Background): {
   }, [background])
 
   useEffect(() => {
+    const lookIfSeen = () => {
+      if (!document.hidden) void look()
+    }
+    // The first look is for hidden pages too: a tab opened behind another must not stay blank.
     void look()
-    const timer = setInterval(look, EVERY_MS)
-    document.addEventListener('visibilitychange', look)
+    const timer = setInterval(lookIfSeen, EVERY_MS)
+    document.addEventListener('visibilitychange', lookIfSeen)
     return () => {
       clearInterval(timer)
-      document.removeEventListener('visibilitychange', look)
+      document.removeEventListener('visibilitychange', lookIfSeen)
     }
   }, [look])
 

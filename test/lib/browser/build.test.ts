@@ -1,21 +1,16 @@
-import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, describe, expect, test } from 'vitest'
+import { buildExtension, runWxt } from '../../entrypoints/build-extension.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'gleaner-build-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
-const production = join(folder, 'chrome-mv3')
-const lab = join(folder, 'chrome-mv3-lab')
-const firefox = join(folder, 'firefox-mv2')
-
-beforeAll(() => {
-  wxt('build', 'chrome', {})
-  wxt('build', 'chrome', { GLEANER_LAB: '1' })
-  wxt('build', 'firefox', {})
-}, 120_000)
+// Built once, when the file is loaded, so that tables of tests can name them.
+const production = buildExtension('chrome', folder)
+const lab = buildExtension('chrome-lab', folder)
+const firefox = buildExtension('firefox', folder)
 
 describe('permissions', () => {
   test('the production build for Chromium asks for no site when it is installed', () => {
@@ -115,25 +110,10 @@ describe('the lab build', () => {
   })
 
   test('cannot be packed', () => {
-    expect(() => wxt('zip', 'chrome', { GLEANER_LAB: '1' })).toThrow(/never packed/)
+    expect(() => runWxt('zip', 'chrome-lab', folder)).toThrow(/never packed/)
     expect(readdirSync(folder).filter((name) => name.endsWith('.zip'))).toEqual([])
   })
 })
-
-/** Runs WXT as its command does, but writes into the test's own folder. */
-function wxt(command: 'build' | 'zip', browser: string, env: Record<string, string>): void {
-  const script = `
-    import { ${command} } from 'wxt'
-    await ${command}({ outDir: ${JSON.stringify(folder)}, browser: ${JSON.stringify(browser)} })
-  `
-  const { GLEANER_LAB: _, ...inherited } = process.env
-  const { status, stdout, stderr } = spawnSync(
-    process.execPath,
-    ['--input-type=module', '-e', script],
-    { env: { ...inherited, NODE_ENV: 'production', ...env }, encoding: 'utf8' },
-  )
-  if (status !== 0) throw new Error(`wxt ${command} failed:\n${stdout}\n${stderr}`)
-}
 
 function manifest(build: string): Record<string, unknown> {
   return JSON.parse(readFileSync(join(build, 'manifest.json'), 'utf8'))
@@ -141,12 +121,13 @@ function manifest(build: string): Record<string, unknown> {
 
 /** Code by file name, with the hashes taken out of names and imports. */
 function scripts(build: string): Map<string, string> {
-  const names = readdirSync(build, { recursive: true, encoding: 'utf8' })
+  const files = readdirSync(build, { recursive: true, encoding: 'utf8' })
     .filter((name) => name.endsWith('.js'))
-    .sort()
-  return new Map(
-    names.map((name) => [withoutHash(name), withoutHash(readFileSync(join(build, name), 'utf8'))]),
-  )
+    .map((name): [string, string] => [
+      withoutHash(name),
+      withoutHash(readFileSync(join(build, name), 'utf8')),
+    ])
+  return new Map(files.sort(([a], [b]) => (a < b ? -1 : 1)))
 }
 
 function withoutHash(text: string): string {
