@@ -197,7 +197,13 @@ function callServer(plan: Plan, network: NetworkFacts): void {
       (task) => task.state === 'observed' && !task.busy && !plan.gone.has(task.id),
     )
     const oldestMs = Math.min(...ready.map((task) => task.observedAtMs))
-    if (ready.length >= BATCH_SIZE || (ready.length > 0 && plan.isDue(oldestMs + BATCH_WAIT_MS))) {
+    // To the server a page is in flight until it hears of it: with nothing else to come, waiting
+    // would only keep the host's slot from others.
+    const moreToCome = network.tasks.some(
+      (task) => task.state === 'leased' && !plan.gone.has(task.id),
+    )
+    const isFull = ready.length >= BATCH_SIZE
+    if (ready.length > 0 && (isFull || !moreToCome || plan.isDue(oldestMs + BATCH_WAIT_MS))) {
       const tasks = ready.slice(0, LARGEST_BATCH).map((task) => task.id)
       actions.push({ kind: 'send-observations', network: id, tasks })
     }
