@@ -13,7 +13,7 @@ import { meterUpgradeHandler } from './http/meter.ts'
 import { registerNodeRoutes } from './http/node-routes.ts'
 import { registerPublicRoutes } from './http/public-routes.ts'
 import { createDoorbells } from './http/socket.ts'
-import { countTraffic } from './http/traffic.ts'
+import { countTraffic, type Traffic } from './http/traffic.ts'
 import { checkpointSigner, foundNetwork } from './operator.ts'
 import { createPipeline } from './pipeline.ts'
 import { listenForRings } from './store/doorbell.ts'
@@ -31,8 +31,8 @@ export interface RunningServer {
   joinLink: string
   verifierKey: string
   workspace: OpenWorkspace
-  /** Bytes of HTTP and doorbells since the start, as sockets count them: from nodes, and to them. */
-  traffic(): { bytesUp: number; bytesDown: number }
+  /** Since the start, as sockets count it. */
+  traffic(): Traffic
   /** Resolves when the server cannot go on: its database ended and would not start again. */
   failed: Promise<Error>
   stop(): Promise<void>
@@ -129,7 +129,7 @@ export async function startServer(
       joinLink: `${origin}/join#${keys.campaign.fingerprint}`,
       verifierKey: logSigner(workspace.logOrigin, keys.log).verifierKey,
       workspace,
-      traffic: traffic.total,
+      traffic,
       failed: keepDatabase(config, workspace, log, () => stops.length === 0),
       stop,
     }

@@ -45,6 +45,7 @@ import {
 } from '../store/observations.ts'
 import type { OperatorKeys } from '../store/operator-keys.ts'
 import { outcomesAfter } from '../store/outcomes.ts'
+import type { Queryable } from '../store/queryable.ts'
 import { parsed } from './app.ts'
 import { HttpProblem, problemBody } from './problem.ts'
 import { signReceipt } from './receipt.ts'
@@ -151,7 +152,7 @@ export function registerNodeRoutes(
     )
     return {
       leases: await Promise.all(picks.map((pick) => leaseEnvelope(pick, keys.lease))),
-      retryAfterMs: picks.length > 0 ? grantWork.retryAfterMs : grantWork.idleRetryMs,
+      retryAfterMs: picks.length > 0 ? grantWork.retryAfterMs : await retryAfterMs(db),
     }
   })
 
@@ -335,6 +336,17 @@ export function registerNodeRoutes(
       postedPoints: rows[0]?.credits_posted ?? 0,
     }
   })
+}
+
+/** When a node that got nothing should ask again. */
+async function retryAfterMs(db: Queryable): Promise<number> {
+  const { rows } = await db.query<{ work: boolean; nodes: number }>(
+    `select exists (select 1 from task where state = 'open' and granted < wanted) as work,
+            (select count(*) from node where seen_at > now() - interval '2 minutes') as nodes`,
+  )
+  const { work, nodes } = rows[0] ?? { work: false, nodes: 1 }
+  if (!work) return grantWork.idleRetryMs
+  return Math.min(grantWork.idleRetryMs, grantWork.busyRetryMsPerNode * Math.max(1, nodes))
 }
 
 /** What the verify stage asked to be attested, as the follow-up's row keeps it. */

@@ -9,8 +9,13 @@ export const grantWork = {
   /** Long enough for the slowest page a campaign allows (120 s) and a slow line. */
   validForMs: 150_000,
   retryAfterMs: 100,
-  /** The doorbell rings sooner when there is work. */
-  idleRetryMs: 2000,
+  /** The doorbell rings when there is work again. */
+  idleRetryMs: 15_000,
+  /**
+   * While there is work but every host is busy: this, times the nodes that
+   * wait, so that all of them together ask some twenty times a second.
+   */
+  busyRetryMsPerNode: 50,
   /** RFC 9309 §2.3.1.2 asks for at least five. */
   maxRedirects: 5,
 } as const

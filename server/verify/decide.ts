@@ -189,7 +189,10 @@ function decideSentences(
     analysis.main,
     ordered.map((one) => ({ lease: one.lease, list: one.sentences })),
   )
-  if (main.agreement < bands.low) return anotherObserver(facts, 'the main texts differ')
+  // Two settle a high agreement; a third opinion also a middle one.
+  if (main.agreement < (isThird ? bands.main.low : bands.main.high)) {
+    return anotherObserver(facts, 'the main texts differ')
+  }
   const indexesOf = (lease: string) =>
     main.selected.find((one) => one.lease === lease)?.indexes ?? []
   const selection = selectText(analysis, indexesOf(holder.lease))

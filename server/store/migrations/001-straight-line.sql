@@ -23,6 +23,7 @@ create table node (
   seen_at timestamptz not null default now()
 );
 create index node_account on node (account_id);
+create index node_seen on node (seen_at);
 
 -- Every network block that a node was ever seen from: IPv4 /24, IPv6 /48. No address is stored.
 create table node_block (

@@ -221,10 +221,15 @@ describe('observations', () => {
   const observed = (agoMs: number, changes: Partial<TaskFacts> = {}) =>
     task({ state: 'observed', observedAtMs: nowMs - agoMs, ...changes })
 
-  test('wait for company', () => {
-    const decision = decide(facts([network({ tasks: [observed(0)] })]))
+  test('wait for company while more is to come', () => {
+    const tasks = [observed(0), task({ state: 'leased', busy: true })]
+    const decision = decide(facts([network({ tasks })]))
     expect(decision.actions).toEqual([])
     expect(decision.wakeAtMs).toBe(nowMs + BATCH_WAIT_MS)
+  })
+
+  test('go at once when nothing else is to come', () => {
+    expect(kinds(facts([network({ tasks: [observed(0)] })]))).toEqual(['send-observations'])
   })
 
   test('go together when the first has waited long enough', () => {
