@@ -60,7 +60,13 @@ export async function runDemo(options: DemoOptions): Promise<boolean> {
       pino.destination({ fd: 2, sync: true }),
     )
     const config = readConfig(
-      { data: dataFolder, port: '0', name: 'Demo network', contact: 'operator@example.org' },
+      {
+        data: dataFolder,
+        port: '0',
+        name: 'Demo network',
+        contact: 'operator@example.org',
+        logOrigin: 'demo.gleaner.test/log',
+      },
       {},
     )
     const [server, executable, extension] = await Promise.all([
