@@ -187,10 +187,12 @@ async function exchange(
   const { headers, bytes } = await encoded(body)
   if (token !== null) headers.authorization = `Bearer ${token}`
   const timeout = AbortSignal.timeout(CALL_MS)
+  // Not `options.fetch(…)`: a browser's fetch refuses to be called as a method of something else.
+  const { fetch } = options
   let response: Response
   let text: string
   try {
-    response = await options.fetch(`${options.origin}${path}`, {
+    response = await fetch(`${options.origin}${path}`, {
       method: body === null ? 'GET' : 'POST',
       headers,
       ...(bytes === null ? {} : { body: bytes }),

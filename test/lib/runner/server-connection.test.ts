@@ -31,9 +31,15 @@ function connect(origin = server.origin, fingerprint = operator.fingerprint): Se
     fingerprint,
     identity: async () => identity,
     client: 'gleaner-test/1',
-    fetch,
+    fetch: asBrowsersDo,
     now: Date.now,
   })
+}
+
+/** A browser's fetch throws when it is called as a method of anything but the global object. */
+function asBrowsersDo(this: unknown, ...given: Parameters<typeof fetch>): Promise<Response> {
+  if (this !== undefined) throw new TypeError('Illegal invocation')
+  return fetch(...given)
 }
 
 const count = (call: string) => server.calls.filter((made) => made === call).length
