@@ -14,6 +14,7 @@ import { registerNodeRoutes } from './http/node-routes.ts'
 import { registerPublicRoutes } from './http/public-routes.ts'
 import { createDoorbells } from './http/socket.ts'
 import { countTraffic, type Traffic } from './http/traffic.ts'
+import { grantWork } from './lease/issue.ts'
 import { checkpointSigner, foundNetwork } from './operator.ts'
 import { createPipeline } from './pipeline.ts'
 import { listenForRings } from './store/doorbell.ts'
@@ -45,7 +46,7 @@ export const agent = 'gleaner'
 export async function startServer(
   config: ServerConfig,
   log: Logger,
-  options: { scopeRules: ScopeRules; followUpMs?: number },
+  options: { scopeRules: ScopeRules; followUpMs?: number; leaseMs?: number },
 ): Promise<RunningServer> {
   const workspace = await openWorkspace(config, log, { shared: false })
   const stops: (() => Promise<void> | void)[] = [() => workspace.close()]
@@ -65,7 +66,8 @@ export async function startServer(
       operatorContact: config.operatorContact,
       publicOrigin: config.publicOrigin,
     })
-    registerNodeRoutes(app, { database, blobs, keys })
+    const leaseMs = options.leaseMs ?? grantWork.validForMs
+    registerNodeRoutes(app, { database, blobs, keys, leaseMs })
     const traffic = countTraffic(app.server)
     const doorbells = createDoorbells({
       db: database.pool,

@@ -58,9 +58,9 @@ const sessionMs = 30 * 60_000
 /** The calls that a node makes. Handlers record; the pipeline decides. */
 export function registerNodeRoutes(
   app: FastifyInstance,
-  options: { database: Database; blobs: BlobStore; keys: OperatorKeys },
+  options: { database: Database; blobs: BlobStore; keys: OperatorKeys; leaseMs: number },
 ) {
-  const { database, blobs, keys } = options
+  const { database, blobs, keys, leaseMs } = options
   const db = database.pool
 
   app.post('/v1/challenges', async () => {
@@ -146,12 +146,12 @@ export function registerNodeRoutes(
         block: me.block,
         campaigns: campaigns.map(fromBase64Url),
         max,
-        validForMs: grantWork.validForMs,
+        validForMs: leaseMs,
         newLease: () => ({ id: randomBytes(16), nonce: randomBytes(16) }),
       }),
     )
     return {
-      leases: await Promise.all(picks.map((pick) => leaseEnvelope(pick, keys.lease))),
+      leases: await Promise.all(picks.map((pick) => leaseEnvelope(pick, leaseMs, keys.lease))),
       retryAfterMs: picks.length > 0 ? grantWork.retryAfterMs : await retryAfterMs(db),
     }
   })

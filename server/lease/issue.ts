@@ -33,6 +33,7 @@ export function leaseEnvelope(
     campaign: Uint8Array
     limits: Campaign['limits']
   },
+  validForMs: number,
   key: { keyid: string; privateKey: SigningKey },
 ): Promise<Envelope> {
   const { pageBytes, pageMs } = picked.limits
@@ -43,7 +44,7 @@ export function leaseEnvelope(
     kind: picked.kind,
     url: picked.url,
     nonce: toBase64Url(picked.nonce),
-    validForMs: grantWork.validForMs,
+    validForMs,
     maxBytes: picked.kind === 'robots' ? Math.min(robotsBytes, pageBytes) : pageBytes,
     maxMs: pageMs,
     maxRedirects: grantWork.maxRedirects,
