@@ -190,10 +190,19 @@ export function waits(place: Place, reason: WaitingReason): boolean {
   return state?.kind === 'waiting' && state.reason === reason
 }
 
+/** Whether the store holds no task any more. */
+export async function isDone(place: Place): Promise<boolean> {
+  return (await place.store.tasks(place.network)).length === 0
+}
+
 /** Waits until it is so, looking often; fails after `ms` of real time. */
-export async function until(what: string, is: () => boolean, ms = 8_000): Promise<void> {
+export async function until(
+  what: string,
+  is: () => boolean | Promise<boolean>,
+  ms = 8_000,
+): Promise<void> {
   const deadline = performance.now() + ms
-  while (!is()) {
+  while (!(await is())) {
     if (performance.now() > deadline) throw new Error(`waited in vain until ${what}`)
     await sleepFor(5)
   }
