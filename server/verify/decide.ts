@@ -41,7 +41,7 @@ export interface AgreedPage {
   signals: Signal[]
   /** Links that every observer of the quorum saw. */
   links: string[]
-  /** Leases whose attestations are published, the payload's first. */
+  /** Leases whose attestations are published. */
   attesters: string[]
   payloadLease: string
   payloadDigest: string | null
@@ -131,13 +131,17 @@ function decideExact(facts: TaskFacts, exact: readonly Fetched[], random: () => 
       invalid,
     )
   }
+  // The bytes are good whoever sent them; what the row says of them is said by an honest observer.
+  const speaker = honest.find((one) => one.lease === holder.lease) ?? honest[0]
+  if (!speaker) throw new Error('a quorum of nobody')
   return attestAndSettle(facts, {
     grade: 'exact',
-    members: inOrderOf(holder, honest),
+    members: inOrderOf(speaker, honest),
     indexesOf: () => indexes,
     selection,
     agreementPermille: 1000,
-    holder,
+    speaker,
+    payloadLease: holder.lease,
     analysis,
     links: analysis.links,
     invalid,
@@ -209,7 +213,8 @@ function decideSentences(
     indexesOf,
     selection,
     agreementPermille: Math.floor(main.agreement * 1000),
-    holder,
+    speaker: holder,
+    payloadLease: holder.lease,
     analysis,
     links: commonLinks(analysis, ordered),
     invalid: agreed.outliers,
@@ -218,12 +223,14 @@ function decideSentences(
 
 interface Agreed {
   grade: AgreedPage['grade']
-  /** The payload's holder first. */
+  /** The speaker first. */
   members: readonly Fetched[]
   indexesOf: (lease: string) => number[]
   selection: Selection
   agreementPermille: number
-  holder: Fetched
+  /** The member whose statement the row follows where members differ: the payload's holder, if it is one. */
+  speaker: Fetched
+  payloadLease: string
   analysis: Analysed
   links: string[]
   invalid: string[]
@@ -235,7 +242,7 @@ function attestAndSettle(facts: TaskFacts, agreed: Agreed): Decision {
   const able = agreed.members.filter((one) => one.attestationsAsked.get(textDigest) !== 'gone')
   const attesters = able.slice(0, facts.quorum)
   if (attesters.length < facts.quorum) return anotherObserver(facts, 'an attestation is missing')
-  const payloadDigest = agreed.grade === 'exact' ? agreed.holder.observation.payload.digest : null
+  const payloadDigest = agreed.grade === 'exact' ? agreed.speaker.observation.payload.digest : null
   const missing = attesters.filter((one) => !one.attestations.has(textDigest))
   const unasked = missing.filter((one) => !one.attestationsAsked.has(textDigest))
   if (unasked.length > 0) {
@@ -254,17 +261,18 @@ function attestAndSettle(facts: TaskFacts, agreed: Agreed): Decision {
   }
   if (missing.length > 0) return { kind: 'wait' }
 
-  const { analysis, holder } = agreed
+  const { analysis, speaker } = agreed
   const twoSay = (which: 'title' | 'language') =>
-    agreed.members.filter((one) => one.observation[which] === holder.observation[which]).length >= 2
+    agreed.members.filter((one) => one.observation[which] === speaker.observation[which]).length >=
+    2
   return settle(
     {
       verdict: 'valid',
       valid: agreed.members.map((one) => one.lease),
       page: {
         url: facts.url,
-        status: holder.observation.status,
-        type: holder.observation.type,
+        status: speaker.observation.status,
+        type: speaker.observation.type,
         grade: agreed.grade,
         agreementPermille: agreed.agreementPermille,
         gaps: Math.max(...attesters.map((one) => one.attestations.get(textDigest)?.gaps ?? 0)),
@@ -272,10 +280,10 @@ function attestAndSettle(facts: TaskFacts, agreed: Agreed): Decision {
         textDigest,
         title: twoSay('title') ? analysis.title : null,
         language: twoSay('language') ? analysis.language : null,
-        signals: allSignals(facts, holder, analysis),
+        signals: allSignals(facts, speaker, analysis),
         links: agreed.links,
         attesters: attesters.map((one) => one.lease),
-        payloadLease: holder.lease,
+        payloadLease: agreed.payloadLease,
         payloadDigest,
       },
     },
@@ -375,7 +383,7 @@ function matches(seen: FetchedObservation, analysis: Analysed): boolean {
  * somebody saw other signals inside the page than the payload shows, that is
  * a signal too: unknown, never silently a yes.
  */
-function allSignals(facts: TaskFacts, holder: Fetched, analysis: Analysed): Signal[] {
+function allSignals(facts: TaskFacts, speaker: Fetched, analysis: Analysed): Signal[] {
   const fetched = facts.observers.filter(isFetched)
   const signals = new Map<string, Signal>()
   const add = (signal: Signal) => signals.set(JSON.stringify(signal), signal)
@@ -391,7 +399,7 @@ function allSignals(facts: TaskFacts, holder: Fetched, analysis: Analysed): Sign
     }
   }
   for (const signal of analysis.signals) add(signal)
-  if (fetched.some((one) => one.observation.signals !== holder.observation.signals)) {
+  if (fetched.some((one) => one.observation.signals !== speaker.observation.signals)) {
     add({ source: 'meta', name: 'observers-differ', value: '' })
   }
   return [...signals.values()].slice(0, 100)
@@ -435,6 +443,6 @@ function largest<T>(items: readonly T[], key: (item: T) => string): T[] {
   )
 }
 
-function inOrderOf<T extends { lease: string }>(holder: T, members: readonly T[]): T[] {
-  return [holder, ...members.filter((one) => one.lease !== holder.lease)]
+function inOrderOf<T extends { lease: string }>(first: T, members: readonly T[]): T[] {
+  return [first, ...members.filter((one) => one.lease !== first.lease)]
 }
