@@ -1,0 +1,813 @@
+import { execFile, spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import {
+  appendFile,
+  cp,
+  mkdir,
+  mkdtemp,
+  readFile,
+  rm,
+  symlink,
+  truncate,
+  unlink,
+  writeFile,
+} from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { gunzipSync, gzipSync, inflateRawSync } from 'node:zlib'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { toBase64Url } from '../../lib/crypto/base64.ts'
+import { sha256 } from '../../lib/crypto/digest.ts'
+import { type Envelope, signEnvelope } from '../../lib/crypto/dsse.ts'
+import { publicKeyBytes } from '../../lib/crypto/ed25519.ts'
+import { canonicalJson } from '../../lib/protocol/canonical-json.ts'
+import type { Attestation } from '../../lib/protocol/follow-up.ts'
+import { payloadType } from '../../lib/protocol/payload-type.ts'
+import type { AttestedRow, Row } from '../../lib/protocol/release.ts'
+import { signCheckpoint } from '../../lib/tlog/checkpoint.ts'
+import { rootHash } from '../../lib/tlog/merkle.ts'
+import { formatVerifierKey, noteSigner, noteVerifier } from '../../lib/tlog/note.ts'
+import { sealRelease } from '../../server/publish/seal-release.ts'
+import { type VerifyReport, verifyRelease } from '../../server/publish/verify-release.ts'
+import {
+  keyOf,
+  makeSample,
+  publishSample,
+  resealSample,
+  rewriteSums,
+  type Sample,
+  sampleLog,
+  samplePages,
+  signAttestation,
+} from '../server/publish/sample-release.ts'
+
+const program = fileURLToPath(new URL('verify_release.py', import.meta.url))
+const origin = 'log.sample.example'
+const parquet = 'data/train-00000-of-00001.parquet'
+const warc = 'warc/part-00000.warc.gz'
+const index = 'warc/index.cdxj'
+const attestations = 'attestations.jsonl.gz'
+
+const missing = whatIsMissing()
+if (missing !== null) console.warn(`The verifier in Python is not tested here: ${missing}`)
+
+let root: string
+let good: string
+let sample: Sample
+let copies = 0
+
+beforeAll(async () => {
+  if (missing !== null) return
+  root = await mkdtemp(join(tmpdir(), 'gleaner-verifier-'))
+  good = join(root, 'good')
+  sample = await makeSample()
+  await publishSample(sample, good)
+})
+afterAll(async () => {
+  if (missing === null) await rm(root, { recursive: true })
+})
+
+type Tamper = (folder: string) => Promise<void>
+type Case = [what: string, steps: number[], tamper: Tamper]
+
+/** Somebody who passes the release on and does not hold the log's key. */
+const byStranger: Case[] = [
+  ['one bit of the Parquet file is flipped', [5], (folder) => flip(folder, parquet, 500)],
+  [
+    'a text in the WARC is edited and SHA256SUMS made to fit',
+    [4, 7],
+    async (folder) => {
+      await rework(folder, ({ records }) => editBlock(records, 'One costs 3.50', 'One costs 2.50'))
+      await rewriteSums(folder)
+    },
+  ],
+  [
+    'a row is dropped and SHA256SUMS made to fit',
+    [4, 7, 8],
+    async (folder) => {
+      await rework(folder, ({ lines }) => lines.splice(7, 1))
+      await rewriteSums(folder)
+    },
+  ],
+  [
+    'the attestations of two rows are swapped',
+    [4, 7],
+    async (folder) => {
+      await rework(folder, ({ lines }) => {
+        const [first, second] = [lineAt(lines, 0), lineAt(lines, 5)]
+        lines[0] = { ...first, attestations: second.attestations }
+        lines[5] = { ...second, attestations: first.attestations }
+      })
+      await rewriteSums(folder)
+    },
+  ],
+  [
+    'the gaps of a row are made fewer',
+    [4, 7],
+    async (folder) => {
+      await rework(folder, ({ lines }) => editRow(lines, 1, { gaps: 0 }))
+      await rewriteSums(folder)
+    },
+  ],
+  ['a tile is cut short', [2], (folder) => truncate(join(folder, 'log/tile/0/000'), 8160)],
+  [
+    'the leaf hash of a row is changed',
+    [2],
+    (folder) => flip(folder, 'log/tile/0/001.p/56', 32 * (303 - 256)),
+  ],
+  [
+    'the log has a tile too many',
+    [2],
+    (folder) => writeFile(join(folder, 'log/tile/0/002'), Buffer.alloc(32)),
+  ],
+  [
+    'the size in the checkpoint is another',
+    [1],
+    (folder) => editText(folder, 'log/checkpoint', '\n312\n', '\n311\n'),
+  ],
+  [
+    'the size in the checkpoint is beyond all bounds',
+    [1],
+    (folder) => editText(folder, 'log/checkpoint', '\n312\n', '\n9007199254740991\n'),
+  ],
+  [
+    'an entry in clear is edited',
+    [3, 4],
+    (folder) => editText(folder, 'log/entries.jsonl', '\\"rows\\":8', '\\"rows\\":9'),
+  ],
+  [
+    'the entries in clear are in another order',
+    [3],
+    async (folder) => {
+      const [network, campaign, release] = (await readText(folder, 'log/entries.jsonl')).split('\n')
+      await writeFile(
+        join(folder, 'log/entries.jsonl'),
+        `${[network, release, campaign].join('\n')}\n`,
+      )
+    },
+  ],
+  [
+    'the entries in clear do not end in a line feed',
+    [3, 4],
+    async (folder) => {
+      const text = await readText(folder, 'log/entries.jsonl')
+      await writeFile(join(folder, 'log/entries.jsonl'), text.trimEnd())
+    },
+  ],
+  [
+    'the campaign is replaced by one that a stranger signed',
+    [4, 6],
+    async (folder) => {
+      const path = join(folder, 'campaigns/sample-docs.json')
+      const envelope = JSON.parse(await readFile(path, 'utf8')) as Envelope
+      const manifest = Buffer.from(envelope.payload, 'base64').toString().replace('few', 'all')
+      await writeFile(path, JSON.stringify(await signManifest('stranger', manifest)))
+      await rewriteSums(folder)
+    },
+  ],
+  ['a file is added', [5], (folder) => writeFile(join(folder, 'more.txt'), 'more')],
+  [
+    'a file is replaced by a link to the same bytes',
+    [5],
+    async (folder) => {
+      await unlink(join(folder, 'README.md'))
+      await symlink(join(good, 'README.md'), join(folder, 'README.md'))
+    },
+  ],
+  [
+    'SHA256SUMS leads out of the folder',
+    [4, 5],
+    async (folder) => {
+      const sums = await readText(folder, 'SHA256SUMS')
+      const digest = createHash('sha256').update(await readFile(join(good, 'README.md')))
+      const line = `${digest.digest('hex')}  ../good/README.md\n`
+      await writeFile(join(folder, 'SHA256SUMS'), line + sums)
+    },
+  ],
+]
+
+/** An operator who holds the log's key, and signs a log over files that are not what they say. */
+const byOperator: Case[] = [
+  [
+    'the payload of an exact row is changed, its digests in the WARC too',
+    [7],
+    (folder) =>
+      rework(folder, ({ records }) =>
+        editBlock(records, '<h1>Welcome</h1><p>', '<h1>Go away!</h1><p>'),
+      ),
+  ],
+  [
+    'a duplicate points to nowhere',
+    [7],
+    (folder) =>
+      rework(folder, ({ lines }) => {
+        const line = lineAt(lines, 4)
+        line.warc = { ...line.warc, offset: 2 ** 53 - 1 }
+      }),
+  ],
+  [
+    'a duplicate points to the text of another page',
+    [7],
+    (folder) =>
+      rework(folder, ({ lines }) => {
+        lineAt(lines, 4).warc = lineAt(lines, 0).warc
+      }),
+  ],
+  [
+    'a duplicate comes before its first',
+    [8],
+    (folder) => rework(folder, ({ lines }) => lines.push(...lines.splice(1, 1))),
+  ],
+  [
+    'a row points out of the folder',
+    [7],
+    (folder) =>
+      rework(folder, ({ lines }) => {
+        const line = lineAt(lines, 6)
+        line.warc = { ...line.warc, file: `warc/../../good/${warc}` }
+      }),
+  ],
+  [
+    'the length of a record is beyond all bounds',
+    [7],
+    (folder) =>
+      rework(folder, ({ lines }) => {
+        const line = lineAt(lines, 6)
+        line.warc = { ...line.warc, length: 2 ** 53 - 1 }
+      }),
+  ],
+  [
+    'one leaf stands for two rows',
+    [7, 8],
+    (folder) => rework(folder, ({ lines }) => lines.push(lineAt(lines, 0))),
+  ],
+  [
+    'the last row does not end in a line feed',
+    [7, 8],
+    (folder) => editGzip(folder, (text) => text.trimEnd()),
+  ],
+  [
+    'the rows are a gzip bomb without a line',
+    [7, 8],
+    (folder) => writeFile(join(folder, attestations), gzipSync(Buffer.alloc(64 << 20))),
+  ],
+  [
+    'the WARC has a text that no row stands for',
+    [7],
+    (folder) =>
+      rework(folder, ({ records }) => {
+        records.push({ at: -1, bytes: textRecord('said nobody') })
+      }),
+  ],
+  [
+    'a note on a rebuilt head says something else',
+    [7],
+    (folder) => rework(folder, ({ records }) => editBlock(records, 'note: body', 'Note: body')),
+  ],
+  [
+    'a revisit has a body',
+    [7],
+    (folder) =>
+      rework(folder, ({ records }) =>
+        editRecord(records, 'WARC-Truncated', (block) => `${block}said nobody`),
+      ),
+  ],
+  [
+    'a record holds more than it says',
+    [7],
+    (folder) =>
+      rework(folder, ({ records }) => {
+        find(records, 'WARC-Type: conversion').bytes += 'said nobody'
+      }),
+  ],
+  [
+    'the index has a line of no row',
+    [7],
+    (folder) =>
+      rework(folder, (parts) => {
+        const line = parts.index[0] as string
+        parts.index.unshift(line.replace('/ 20261120', '/ 20261119'))
+      }),
+  ],
+  [
+    'the index leaves a row out',
+    [7],
+    (folder) => rework(folder, (parts) => parts.index.splice(1, 1)),
+  ],
+  [
+    'the index is in another order',
+    [7],
+    (folder) => rework(folder, (parts) => parts.index.reverse()),
+  ],
+  [
+    'release.json names no campaign of the rows',
+    [6, 7],
+    (folder) => editRelease(folder, { campaigns: [toBase64Url(sha256('another'))] }),
+  ],
+  ['release.json counts other duplicates', [8], (folder) => editRelease(folder, { duplicates: 2 })],
+  [
+    'release.json has a member that is not known',
+    [4],
+    (folder) => editRelease(folder, { license: 'none' }),
+  ],
+  [
+    'there is a second manifest',
+    [6],
+    async (folder) => {
+      const envelope = sample.campaigns[0] as Envelope
+      const manifest = Buffer.from(envelope.payload, 'base64').toString()
+      const other = await signManifest('campaign', manifest.replace('sample-docs', 'more'))
+      await writeFile(join(folder, 'campaigns/more.json'), JSON.stringify(other))
+    },
+  ],
+  [
+    'a manifest is in a file that no id can name',
+    [5, 6],
+    (folder) => cp(join(folder, 'campaigns/sample-docs.json'), join(folder, 'campaigns/A.json')),
+  ],
+  [
+    'a file has a name that is not plain',
+    [5],
+    (folder) => writeFile(join(folder, 'ünïcode.txt'), 'more'),
+  ],
+  [
+    'there is a second Parquet file',
+    [5],
+    (folder) => cp(join(folder, parquet), join(folder, 'data/train-00001-of-00002.parquet')),
+  ],
+]
+
+/**
+ * More of what an operator can do. README §11 has it refused; the project's verifier says nothing,
+ * or the same.
+ */
+const byReadme: Case[] = [
+  [
+    'a member of a line is there twice',
+    [7],
+    (folder) =>
+      editGzip(folder, (text) => text.replace('"leafIndex":307', '"leafIndex":1,"leafIndex":307')),
+  ],
+  [
+    'bytes follow the gzip members of the rows',
+    [7],
+    (folder) => appendFile(join(folder, attestations), Buffer.from('\0said nobody')),
+  ],
+  [
+    'the block digest of a record is another',
+    [7],
+    (folder) =>
+      rework(folder, ({ records }) => {
+        const record = find(records, 'WARC-Type: metadata')
+        record.bytes = record.bytes.replace(/(WARC-Block-Digest: sha256:).{8}/, '$100000000')
+      }),
+  ],
+  [
+    'a record says at what time a page was fetched',
+    [7],
+    (folder) =>
+      rework(folder, ({ records }) => {
+        const record = find(records, 'WARC-Type: metadata')
+        record.bytes = record.bytes.replace(/(WARC-Date: \S+)/, '$1T12:00:00Z')
+      }),
+  ],
+  [
+    'the index gives another type than the row',
+    [7],
+    (folder) =>
+      rework(folder, (parts) => {
+        parts.index[0] = (parts.index[0] as string).replace('text/html', 'image/png')
+      }),
+  ],
+  [
+    'the index gives another status than the row',
+    [7],
+    (folder) =>
+      rework(folder, (parts) => {
+        parts.index[0] = (parts.index[0] as string).replace('"200"', '"404"')
+      }),
+  ],
+  [
+    'bytes follow the gzip member within what a row names',
+    [7],
+    (folder) =>
+      rework(folder, ({ records }) => {
+        const record = find(records, 'Nothing happened')
+        record.pack = (bytes) => Buffer.concat([gzipSync(bytes), Buffer.from('\0said nobody')])
+      }),
+  ],
+  [
+    'a record is spread over two gzip members',
+    [7],
+    (folder) =>
+      rework(folder, ({ records }) => {
+        const record = find(records, 'Nothing happened')
+        record.pack = (bytes) =>
+          Buffer.concat([gzipSync(bytes.subarray(0, 50)), gzipSync(bytes.subarray(50))])
+      }),
+  ],
+  [
+    'a duplicate brings a record of its own, of an address that nobody signed',
+    [7],
+    (folder) =>
+      rework(folder, ({ lines, records }) => {
+        const text = Buffer.from('Prices\nOne costs 3.50 €. Two cost −7,00 €.').toString('latin1')
+        records.push({ at: -1, bytes: textRecord(text) })
+        const line = lineAt(lines, 4)
+        line.warc = { ...line.warc, offset: -1 }
+      }),
+  ],
+  [
+    'a text states another payload digest',
+    [7],
+    (folder) =>
+      rework(folder, ({ records }) => {
+        const record = find(records, 'WARC-Type: conversion')
+        record.bytes = record.bytes.replace(/(WARC-Payload-Digest: sha256:).{8}/, '$100000000')
+      }),
+  ],
+]
+
+/** An operator who also makes the rows, before the log commits to them. */
+const byFacts: [what: string, steps: number[], facts: () => Promise<Sample>][] = [
+  [
+    'a one-use key is used for two rows',
+    [7],
+    () => withAttestations(1, (row) => signFor(row, ['row 0 observer 0', 'b', 'c'])),
+  ],
+  [
+    'a one-use key signs a row twice',
+    [7],
+    () => withAttestations(6, (row) => signFor(row, ['twice', 'twice'])),
+  ],
+  [
+    'a row admits fewer gaps than a signer counted',
+    [7],
+    () => withAttestations(0, (row) => signFor(row, ['a', 'b'], { gaps: 1 })),
+  ],
+  [
+    'a signer saw another payload',
+    [7],
+    () => withAttestations(0, (row) => signFor(row, ['a', 'b'], { payload: row.text })),
+  ],
+  [
+    'a signer saw it on another day',
+    [7],
+    () => withAttestations(0, (row) => signFor(row, ['a', 'b'], { day: '2026-11-19' })),
+  ],
+  [
+    'a one-use key is one under which everybody can sign',
+    [7],
+    () =>
+      withAttestations(0, async (row) => {
+        const [first, second] = await signFor(row, ['a', 'b'])
+        if (first === undefined || second === undefined) throw new Error('no attestations')
+        // The neutral point: S = 0 and R = the key fit every message.
+        const neutral = Buffer.concat([Buffer.of(1), Buffer.alloc(31)])
+        const sig = Buffer.concat([neutral, Buffer.alloc(32)]).toString('base64')
+        return [first, { ...second, signatures: [{ keyid: toBase64Url(neutral), sig }] }]
+      }),
+  ],
+  [
+    'the campaign asks for a higher quorum',
+    [7],
+    () => makeSample(undefined, { manifest: { quorum: 3 } }),
+  ],
+  [
+    'an exact row admits that observers do not agree',
+    [7],
+    () =>
+      makeSample(
+        samplePages.map((page) => ({ ...page, row: { ...page.row, agreementPermille: 900 } })),
+      ),
+  ],
+]
+
+describe.skipIf(missing !== null)('a verifier written from the specification alone', () => {
+  test('accepts what the builder builds, as the project does', async () => {
+    const { ok, notes } = await both(good)
+    expect(ok).toBe(true)
+    expect(notes.join()).toContain('cannot read Parquet')
+  })
+
+  test.each(byStranger)('refuses what the project refuses: %s', async (_, steps, tamper) => {
+    const folder = await copy()
+    await tamper(folder)
+    expect((await both(folder)).steps).toEqual(steps)
+  })
+
+  test.each(byOperator)('refuses what the project refuses: %s', async (_, steps, tamper) => {
+    const folder = await copy()
+    await tamper(folder)
+    await resealSample(sample, folder)
+    expect((await both(folder)).steps).toEqual(steps)
+  })
+
+  test.each(byReadme)('refuses what the specification refuses: %s', async (_, steps, tamper) => {
+    const folder = await copy()
+    await tamper(folder)
+    await resealSample(sample, folder)
+    expect((await pythonOn(folder)).steps).toEqual(steps)
+    const project = stepsOf(await verifyRelease(folder, sample.verifyKey))
+    expect([[], steps]).toContainEqual(project)
+  })
+
+  test.each(byFacts)('refuses what the project refuses: %s', async (_, steps, facts) => {
+    const folder = join(root, `facts-${copies++}`)
+    await publishSample(await facts(), folder)
+    expect((await both(folder)).steps).toEqual(steps)
+  })
+
+  test('refuses a release of another log', async () => {
+    const key = await publicKeyBytes((await keyOf('another log')).publicKey)
+    const other = formatVerifierKey(noteVerifier(origin, key))
+    expect((await verifyRelease(good, other)).failures[0]?.step).toBe(1)
+    expect((await pythonOn(good, other)).steps).toEqual([1, 3])
+  })
+
+  test('refuses a log that holds the release twice', async () => {
+    const folder = await copy()
+    await relog(folder, (entry) => [entry, entry])
+    expect((await both(folder)).steps).toEqual([4])
+  })
+
+  test('accepts a checkpoint that others signed too, with lines that it does not know', async () => {
+    const folder = await copy()
+    const { leafHashes } = await sampleLog(sample, [await releaseEntry(folder)])
+    const witness = await noteSigner('witness.sample.example', await keyOf('witness'))
+    const checkpoint = await signCheckpoint(
+      { origin, size: leafHashes.length, rootHash: rootHash(leafHashes), extensions: ['more'] },
+      [witness, await noteSigner(origin, sample.logKey)],
+    )
+    await writeFile(join(folder, 'log/checkpoint'), checkpoint)
+    expect((await both(folder)).ok).toBe(true)
+  })
+
+  test('accepts a file of a later version that SHA256SUMS lists', async () => {
+    const folder = await copy()
+    await mkdir(join(folder, 'more'))
+    await writeFile(join(folder, 'more/plain.txt'), 'more')
+    await resealSample(sample, folder)
+    expect((await both(folder)).ok).toBe(true)
+  })
+
+  test('lists at most a hundred failures, in plain characters', async () => {
+    const folder = await copy()
+    await writeFile(join(folder, '\u001b[31mred'), '')
+    for (let file = 0; file < 120; file++) await writeFile(join(folder, `more-${file}`), '')
+    const { status, stdout } = await run([folder, '--key', sample.verifyKey])
+    expect(status).toBe(1)
+    expect(stdout.match(/^step 5: /gm)).toHaveLength(100)
+    expect(stdout).not.toContain('\u001b')
+  })
+
+  test('says how it is to be called', async () => {
+    expect((await run([good])).status).toBe(2)
+    expect((await run([good, '--key', origin])).status).toBe(2)
+    expect((await run([join(root, 'nowhere'), '--key', sample.verifyKey])).status).toBe(2)
+  })
+})
+
+/** What the verifier in Python says, when both say the same. */
+async function both(folder: string, key = sample.verifyKey) {
+  const said = await pythonOn(folder, key)
+  const project = await verifyRelease(folder, key)
+  const steps = stepsOf(project)
+  const difference = JSON.stringify({ python: said.failures, project: project.failures }, null, 1)
+  expect(said.steps, difference).toEqual(steps)
+  expect(said.ok, difference).toBe(project.ok)
+  return said
+}
+
+async function pythonOn(folder: string, key = sample.verifyKey) {
+  const { status, stdout, stderr } = await run([folder, '--key', key, '--json'])
+  expect(stderr).toBe('')
+  const said = JSON.parse(stdout) as {
+    ok: boolean
+    failures: { step: number; what: string }[]
+    notes: string[]
+  }
+  expect(said.ok).toBe(status === 0)
+  expect(said.ok).toBe(said.failures.length === 0)
+  return { ...said, steps: [...new Set(said.failures.map(({ step }) => step))] }
+}
+
+/** Steps that fail by the project's verifier, but for the one that reads Parquet. */
+function stepsOf({ failures }: VerifyReport): number[] {
+  return [...new Set(failures.map(({ step }) => step))].filter((step) => step !== 9)
+}
+
+function run(parameters: string[]): Promise<{ status: number; stdout: string; stderr: string }> {
+  return new Promise((resolve, reject) => {
+    execFile('python3', ['-B', program, ...parameters], (error, stdout, stderr) => {
+      const status = error === null ? 0 : error.code
+      if (typeof status === 'number') resolve({ status, stdout, stderr })
+      else reject(error)
+    })
+  })
+}
+
+function whatIsMissing(): string | null {
+  const python = spawnSync('python3', ['-c', 'import sys; sys.exit(sys.version_info < (3, 9))'])
+  if (python.status !== 0) return 'there is no python3 of version 3.9 or later'
+  const openssl = spawnSync('openssl', ['version'], { encoding: 'utf8' })
+  const version = /^OpenSSL (\d+)/.exec(openssl.stdout ?? '')
+  if (Number(version?.[1] ?? 0) < 3) return 'there is no openssl of version 3 or later'
+  return null
+}
+
+async function copy(): Promise<string> {
+  const folder = join(root, `copy-${copies++}`)
+  await cp(good, folder, { recursive: true })
+  return folder
+}
+
+async function flip(folder: string, path: string, at: number): Promise<void> {
+  const bytes = await readFile(join(folder, path))
+  bytes[at] = (bytes[at] as number) ^ 1
+  await writeFile(join(folder, path), bytes)
+}
+
+function readText(folder: string, path: string): Promise<string> {
+  return readFile(join(folder, path), 'utf8')
+}
+
+async function editText(folder: string, path: string, from: string, to: string): Promise<void> {
+  const text = await readText(folder, path)
+  expect(text).toContain(from)
+  await writeFile(join(folder, path), text.replace(from, to))
+}
+
+async function editRelease(folder: string, changes: Record<string, unknown>): Promise<void> {
+  const release = JSON.parse(await readText(folder, 'release.json')) as object
+  await writeFile(join(folder, 'release.json'), JSON.stringify({ ...release, ...changes }))
+}
+
+async function editGzip(folder: string, edit: (text: string) => string): Promise<void> {
+  const text = gunzipSync(await readFile(join(folder, attestations))).toString()
+  const edited = edit(text)
+  expect(edited).not.toBe(text)
+  await writeFile(join(folder, attestations), gzipSync(edited))
+}
+
+/** One gzip member: where it was, and what it holds, a character a byte. */
+type Member = { at: number; bytes: string; pack?: (bytes: Buffer) => Buffer }
+type Parts = { lines: AttestedRow[]; index: string[]; records: Member[] }
+
+/** Edits rows, index and records, and moves what names a record along with it. */
+async function rework(folder: string, edit: (parts: Parts) => unknown): Promise<void> {
+  const parts: Parts = {
+    lines: gunzipSync(await readFile(join(folder, attestations)))
+      .toString()
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line) as AttestedRow),
+    index: (await readText(folder, index)).trimEnd().split('\n'),
+    records: membersOf(await readFile(join(folder, warc))),
+  }
+  edit(parts)
+  const places = new Map<number, { offset: number; length: number }>()
+  const members: Buffer[] = []
+  let offset = 0
+  for (const { at, bytes, pack = gzipSync } of parts.records) {
+    const member = pack(Buffer.from(bytes, 'latin1'))
+    places.set(at, { offset, length: member.length })
+    members.push(member)
+    offset += member.length
+  }
+  const lines = parts.lines.map((line) => {
+    const place = places.get(line.warc.offset)
+    const whole = line.warc.length < 2 ** 50
+    return JSON.stringify({
+      ...line,
+      warc: { ...line.warc, ...(whole ? place : { offset: place?.offset ?? 0 }) },
+    })
+  })
+  const indexed = parts.index.map((line) =>
+    line.replace(/"length":"\d+","offset":"(\d+)"/, (_, at) => {
+      const { offset, length } = places.get(Number(at)) as { offset: number; length: number }
+      return `"length":"${length}","offset":"${offset}"`
+    }),
+  )
+  await writeFile(join(folder, warc), Buffer.concat(members))
+  await writeFile(join(folder, attestations), gzipSync(`${lines.join('\n')}\n`))
+  await writeFile(join(folder, index), `${indexed.join('\n')}\n`)
+}
+
+/** The builder's members have the plain header of ten bytes. */
+function membersOf(file: Buffer): Member[] {
+  const members: Member[] = []
+  for (let at = 0; at < file.length; ) {
+    const { buffer, engine } = inflateRawSync(file.subarray(at + 10), {
+      info: true,
+    }) as unknown as { buffer: Buffer; engine: { bytesWritten: number } }
+    members.push({ at, bytes: buffer.toString('latin1') })
+    at += 10 + engine.bytesWritten + 8
+  }
+  return members
+}
+
+function find(records: Member[], part: string): Member {
+  const record = records.find(({ bytes }) => bytes.includes(part))
+  if (record === undefined) throw new Error(`no record has ${part}`)
+  return record
+}
+
+/** Replaces in the first record that has it, and makes its length and digests fit. */
+function editBlock(records: Member[], from: string, to: string): void {
+  editRecord(records, from, (block) => block.replace(from, to))
+}
+
+function editRecord(records: Member[], part: string, edit: (block: string) => string): void {
+  const record = find(records, part)
+  const end = record.bytes.indexOf('\r\n\r\n') + 4
+  const block = edit(record.bytes.slice(end, -4))
+  const head = record.bytes
+    .slice(0, end)
+    .replace(/(Content-Length: )\d+/, `$1${block.length}`)
+    .replace(/(WARC-Block-Digest: sha256:)\w+/, `$1${hexDigest(block)}`)
+  record.bytes = `${head}${block}\r\n\r\n`
+}
+
+function textRecord(text: string): string {
+  const fields = [
+    'WARC/1.1',
+    'WARC-Type: conversion',
+    'WARC-Record-ID: <urn:uuid:00000000-0000-8000-8000-000000000000>',
+    'WARC-Date: 2026-11-20',
+    'WARC-Target-URI: https://docs.sample.example/more',
+    'Content-Type: text/plain; charset=utf-8',
+    `WARC-Payload-Digest: sha256:${hexDigest(text)}`,
+    `WARC-Block-Digest: sha256:${hexDigest(text)}`,
+    `Content-Length: ${text.length}`,
+  ]
+  return `${fields.join('\r\n')}\r\n\r\n${text}\r\n\r\n`
+}
+
+function hexDigest(bytes: string): string {
+  return createHash('sha256').update(Buffer.from(bytes, 'latin1')).digest('hex')
+}
+
+function lineAt(lines: AttestedRow[], at: number): AttestedRow {
+  const line = lines[at]
+  if (line === undefined) throw new Error(`no line ${at}`)
+  return line
+}
+
+function editRow(lines: AttestedRow[], at: number, changes: Partial<Row>): void {
+  const line = lineAt(lines, at)
+  line.row = canonicalJson({ ...(JSON.parse(line.row) as Row), ...changes })
+}
+
+async function releaseEntry(folder: string) {
+  const sums = toBase64Url(sha256(await readFile(join(folder, 'SHA256SUMS'))))
+  return { type: 'release', name: sample.name, sums, rows: sample.rows.length } as const
+}
+
+type ReleaseEntry = Awaited<ReturnType<typeof releaseEntry>>
+
+async function relog(
+  folder: string,
+  entries: (entry: ReleaseEntry) => ReleaseEntry[],
+): Promise<void> {
+  await rm(join(folder, 'log'), { recursive: true })
+  await sealRelease({
+    folder,
+    ...(await sampleLog(sample, entries(await releaseEntry(folder)))),
+  })
+}
+
+async function withAttestations(
+  at: number,
+  sign: (row: Row) => Promise<Envelope[]>,
+): Promise<Sample> {
+  const facts = await makeSample()
+  const row = facts.rows[at]
+  if (row === undefined) throw new Error(`no row ${at}`)
+  row.attestations = await sign(JSON.parse(row.rowJson) as Row)
+  return facts
+}
+
+function signFor(row: Row, keys: string[], changes: Partial<Attestation> = {}) {
+  const { campaign, day, gaps, payload, text, url } = row
+  const statement: Attestation = {
+    campaign,
+    day,
+    gaps,
+    ...(payload === null ? {} : { payload }),
+    text,
+    transform: 'gleaner-text/1',
+    url,
+    ...changes,
+  }
+  return Promise.all(keys.map((key) => signAttestation(statement, key)))
+}
+
+async function signManifest(name: string, manifest: string): Promise<Envelope> {
+  const pair = await keyOf(name)
+  const keyid = toBase64Url(await publicKeyBytes(pair.publicKey))
+  return signEnvelope(payloadType.campaign, Buffer.from(manifest), [
+    { keyid, privateKey: pair.privateKey },
+  ])
+}
