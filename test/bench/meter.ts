@@ -4,7 +4,7 @@
  * Truth is the TCP payload rate: 1,448 bytes of each 1,514-byte frame, which is what tbf counts.
  * Needs root, `ip` and `tc`. Adds no delay: the round trip is the queue's (at most 100 ms).
  *
- * npx tsx test/bench/meter.ts [--json] [--runs 3] [--congestion cubic|bbr]
+ * npm run bench -- meter [--json] [--runs 3] [--congestion cubic|bbr]
  */
 import { execFileSync, spawn } from 'node:child_process'
 import { getRandomValues, randomInt } from 'node:crypto'
