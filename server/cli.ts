@@ -3,8 +3,10 @@ import { join, resolve } from 'node:path'
 import { Command, Option } from '@commander-js/extra-typings'
 import { pino } from 'pino'
 import { envelope as envelopeSchema } from '../lib/protocol/fields.ts'
+import { ServerUnreachable } from '../lib/runner/server-connection.ts'
 import { ConfigProblem, readConfig, type ServerConfig } from './config.ts'
 import { PortTaken, startServer } from './main.ts'
+import { JoinRefused } from './node/run-node.ts'
 import {
   checkLedger,
   checkpointSigner,
@@ -483,7 +485,13 @@ function known(error: unknown): { status: number; text: string } | null {
   if (error instanceof PostgresBinariesMissing || error instanceof DataFolderUnusable) {
     return { status: exitStatus.databaseUnavailable, text }
   }
-  if (error instanceof OperatorProblem) return { status: exitStatus.failed, text }
+  if (
+    error instanceof OperatorProblem ||
+    error instanceof JoinRefused ||
+    error instanceof ServerUnreachable
+  ) {
+    return { status: exitStatus.failed, text }
+  }
   const { code } = error as NodeJS.ErrnoException
   if (code === 'ECONNREFUSED' || code === 'ENOTFOUND' || code === '28P01' || code === '3D000') {
     return {

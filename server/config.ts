@@ -154,7 +154,7 @@ export function readConfig(
     operatorContact: read('GLEANER_CONTACT') ?? `${publicOrigin}/crawler`,
     logOrigin: read('GLEANER_LOG_ORIGIN') ?? `${new URL(publicOrigin).host}/log`,
     logOriginGiven: read('GLEANER_LOG_ORIGIN') !== null,
-    logLevel: read('GLEANER_LOG_LEVEL') ?? 'info',
+    logLevel: read('GLEANER_LOG_LEVEL') ?? 'warn',
     trustedProxies: read('GLEANER_TRUSTED_PROXIES') ?? 0,
   }
 }

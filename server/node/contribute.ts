@@ -1,7 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
+import { joinLinkSentence, parseJoinLink } from '../../lib/consent/join-link.ts'
+import { refusalSentence } from '../../lib/consent/manifest.ts'
+import { askCampaigns, askNetwork } from '../../lib/runner/join.ts'
 import { createNodeHop } from './hop.ts'
-import { runNode } from './run-node.ts'
+import { JoinRefused, runNode } from './run-node.ts'
 
 /** `gleaner node`: contributes until Ctrl-C, telling now and then what it does. */
 export async function contribute(options: {
@@ -11,6 +14,10 @@ export async function contribute(options: {
   log: Logger
   write: (text: string) => void
 }): Promise<void> {
+  if (options.campaigns.length === 0) {
+    options.write(await campaignsOffered(options.joinLink))
+    return
+  }
   const client = 'Gleaner/0.1.0 (node)'
   const hop = createNodeHop({ userAgent: client })
   const node = await runNode({
@@ -39,4 +46,34 @@ export async function contribute(options: {
   }
   await node.stop()
   await hop.close()
+}
+
+/** What a network offers, for the person who has not chosen yet. Joins nothing. */
+async function campaignsOffered(joinLink: string): Promise<string> {
+  const link = parseJoinLink(joinLink)
+  if (!link.ok) throw new JoinRefused(link.reason, joinLinkSentence[link.reason])
+  const asked = await askNetwork(link, fetch)
+  if (!asked.ok) throw new JoinRefused(asked.reason, refusalSentence[asked.reason])
+  const offered = await askCampaigns(asked.joined, fetch, Date.now())
+  if (!offered.ok) throw new JoinRefused(offered.reason, refusalSentence[offered.reason])
+  if (offered.campaigns.length === 0) return `${asked.joined.network.name} has no campaign now.\n`
+  const lines = offered.campaigns.flatMap((opened) => {
+    if (!opened.ok) return []
+    const { campaign } = opened
+    const sites = campaign.sites.map(
+      (site) =>
+        `${site.scheme}://${site.host} (${site.pathPrefixes.join(', ')}), at most ${site.requestsPerSecond} requests a second`,
+    )
+    return [
+      `${campaign.id}: ${campaign.title}
+  why    ${campaign.purpose}
+  use    ${campaign.use}, kept ${campaign.retentionDays} days
+  sites  ${sites.join('\n         ')}
+`,
+    ]
+  })
+  return `${asked.joined.network.name} gathers for these campaigns. Sites will see this machine's address.
+Agree to one by running this again with --campaign ID:
+
+${lines.join('\n')}`
 }
