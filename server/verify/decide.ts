@@ -74,10 +74,18 @@ type Fetched = Observer & { observation: FetchedObservation }
  * but for the observer whose payload is asked for, which is drawn by `random`.
  */
 export function decide(facts: TaskFacts, random: () => number): Decision {
-  const fetched = facts.observers.filter(isFetched)
-  const same = largest(fetched, responseClass)
+  return decideAmong(facts, facts.observers, random)
+}
+
+/** The same with the votes of some of the observers only; all of them count as heard. */
+function decideAmong(
+  facts: TaskFacts,
+  voters: readonly Observer[],
+  random: () => number,
+): Decision {
+  const same = largest(voters.filter(isFetched), responseClass)
   const failures = largest(
-    facts.observers.filter((one) => one.observation.outcome === 'failed'),
+    voters.filter((one) => one.observation.outcome === 'failed'),
     (one) => (one.observation.outcome === 'failed' ? one.observation.reason : ''),
   )
   if (same.length < facts.quorum) {
@@ -103,7 +111,7 @@ export function decide(facts: TaskFacts, random: () => number): Decision {
   const exact = largest(same, (one) => one.observation.payload.digest)
   return exact.length >= facts.quorum
     ? decideExact(facts, exact, random)
-    : decideSentences(facts, same, random)
+    : decideSentences(facts, voters, same, random)
 }
 
 /** Equal payloads: one is fetched from any of their observers, and says everything. */
@@ -151,6 +159,7 @@ function decideExact(facts: TaskFacts, exact: readonly Fetched[], random: () => 
 /** Different payloads: what the lists have in common is what may be published. */
 function decideSentences(
   facts: TaskFacts,
+  voters: readonly Observer[],
   same: readonly Fetched[],
   random: () => number,
 ): Decision {
@@ -164,26 +173,31 @@ function decideSentences(
   )
   if (listed.length < facts.quorum) return anotherObserver(facts, 'no sentences came')
 
+  // Whoever did not sign will not be asked again: its list is heard, another is the member.
+  const able = listed.filter((one) => ![...one.attestationsAsked.values()].includes('gone'))
   const agreed = agreeOnSentences(
-    listed.map((one) => ({ lease: one.lease, list: one.sentences })),
+    able.map((one) => ({ lease: one.lease, list: one.sentences })),
     facts.quorum,
   )
   if (agreed.kind === 'differ') return anotherObserver(facts, 'no two observers agree')
-  const members = listed.filter((one) => agreed.members.includes(one.lease))
+  const members = able.filter((one) => agreed.members.includes(one.lease))
   // A third opinion settles what two leave open; with three, what stays contested is withheld.
-  const isThird = facts.observers.length > facts.quorum
+  // A failed fetch is no opinion, unless there is nobody left to give one.
+  const isThird = listed.length > facts.quorum || isHeardOut(facts)
   if (!isThird && (agreed.band !== 'high' || agreed.contested)) {
     return anotherObserver(facts, 'a sentence is contested')
   }
 
   const payload = onePayload(members, random)
-  if (payload.kind !== 'payload')
-    return payload.kind === 'gone' ? anotherObserver(facts, 'no payload came') : payload
+  if (payload.kind === 'gone') {
+    // These agree best, and always would: the others decide without them.
+    return decideAmong(facts, without(voters, members), random)
+  }
+  if (payload.kind !== 'payload') return payload
   const { holder, analysis } = payload
   if (!matches(holder.observation, analysis)) {
     // This observer's statement does not follow from its own payload: decide without it.
-    const without = facts.observers.filter((one) => one.lease !== holder.lease)
-    const decision = decide({ ...facts, observers: without }, random)
+    const decision = decideAmong(facts, without(voters, [holder]), random)
     return decision.kind === 'settle'
       ? { ...decision, invalid: [...decision.invalid, holder.lease] }
       : decision
@@ -331,15 +345,21 @@ function settleFailed(facts: TaskFacts, failures: readonly Observer[]): Decision
  */
 function anotherObserver(facts: TaskFacts, reason: string): Decision {
   if (facts.live > 0) return { kind: 'wait' }
-  const heard = facts.observers.length
-  if (heard < maxObservers && (heard < minDivergent || facts.available > 0)) {
-    return { kind: 'observer' }
-  }
+  if (!isHeardOut(facts)) return { kind: 'observer' }
   return settle(
     facts.kind === 'robots'
       ? { verdict: 'robots', rules: null, state: 'disallow-all', valid: [] }
       : { verdict: 'divergent', reason, valid: [] },
   )
+}
+
+function isHeardOut({ observers, live, available }: TaskFacts): boolean {
+  const heard = observers.length
+  return live === 0 && (heard >= maxObservers || (heard >= minDivergent && available === 0))
+}
+
+function without(voters: readonly Observer[], left: readonly Observer[]): Observer[] {
+  return voters.filter((one) => !left.some(({ lease }) => lease === one.lease))
 }
 
 function settle(settlement: Settlement, invalid: readonly string[] = []): Decision {
