@@ -1,25 +1,42 @@
 import { expect, test } from 'vitest'
 import type { RunnerStore } from '../../../lib/runner/ports.ts'
-import { Place, until } from './place.ts'
+import { isDone, Place, until } from './place.ts'
 
 // A worker may die on any line. What matters is where it stands between two writes: before each
 // write that a page needs, and after each, it dies here and a new one goes on over the same store.
 
-const WRITES = /^(put|delete|add|set)/
+const writes = [
+  'addUsage',
+  'deleteConsentNotice',
+  'putTask',
+  'putBody',
+  'putTaskAndEntry',
+  'putEntry',
+  'deleteTask',
+  'setOutcomeCursor',
+] as const
 
-/** A store whose owner dies at the n-th write: before it, or when it is durable but not yet told. */
-function mortal(store: RunnerStore, dieAt: number, when: 'before' | 'after') {
-  let writes = 0
-  let diedAt: string | null = null
+// Usage is written after every call; the first few stand for the rest.
+const MOST_STRIKES_EACH = 4
+
+/** A store whose owner dies at the n-th write of this kind: before it, or when it is durable but not yet told. */
+function mortal(
+  store: RunnerStore,
+  write: (typeof writes)[number],
+  nth: number,
+  when: 'before' | 'after',
+) {
+  let seen = 0
+  let isDead = false
   const never = () => new Promise<never>(() => {})
   const proxy = new Proxy(store, {
     get(target, name: keyof RunnerStore) {
       const method = target[name] as (...given: unknown[]) => Promise<unknown>
       return async (...given: unknown[]) => {
-        if (diedAt !== null) return never()
-        if (WRITES.test(name)) writes += 1
-        if (WRITES.test(name) && writes === dieAt) {
-          diedAt = name
+        if (isDead) return never()
+        if (name === write) seen += 1
+        if (name === write && seen === nth) {
+          isDead = true
           if (when === 'after') await method.apply(target, given)
           return never()
         }
@@ -29,61 +46,59 @@ function mortal(store: RunnerStore, dieAt: number, when: 'before' | 'after') {
   })
   return {
     store: proxy,
-    diedAt: () => diedAt,
+    isDead: () => isDead,
     /** It lived; nothing shall strike while it is stopped. */
     disarm: () => {
-      writes = Number.POSITIVE_INFINITY
+      seen = Number.POSITIVE_INFINITY
     },
   }
 }
 
-test.each(['before', 'after'] as const)(
-  'a runner that dies %s any write is followed by one that finishes its work',
-  async (when) => {
-    const struck: string[] = []
-    for (let dieAt = 1; ; dieAt++) {
+const cases = writes.flatMap((write) => [[write, 'before'] as const, [write, 'after'] as const])
+
+test.each(cases)(
+  'a runner that dies at %s, %s it, is followed by one that finishes its work',
+  async (write, when) => {
+    let struck = 0
+    while (struck < MOST_STRIKES_EACH) {
       const place = await Place.make()
       try {
         place.server.queue.push({ url: 'http://site.example/1' })
         place.server.script = ['payload', 'attest']
-        const life = mortal(place.store, dieAt, when)
-        const isDead = () => life.diedAt() !== null
+        const life = mortal(place.store, write, struck + 1, when)
+        const { isDead } = life
         await place.runner({ store: life.store, isDead }).start()
-        await until('it died or finished', () => isDead() || place.server.outcomes.length === 1)
-        await until('it died or told', () => isDead() || toldOutcome(place))
+        await until('it died or finished', async () => isDead() || (await isFinished(place)))
         if (!isDead()) {
           life.disarm()
           break
         }
-        struck.push(life.diedAt() ?? '')
+        struck += 1
         await finishes(place)
       } finally {
         await place.end()
       }
     }
-    // Each kind of write that a page needs was struck at least once.
-    expect([...new Set(struck)].sort()).toEqual([
-      'addUsage',
-      'deleteConsentNotice',
-      'deleteTask',
-      'putBody',
-      'putEntry',
-      'putTask',
-      'putTaskAndEntry',
-      'setOutcomeCursor',
-    ])
-    console.log(`died ${when} ${struck.length} writes: ${struck.join(' ')}`)
+    expect(struck, 'this kind of write never happened').toBeGreaterThan(0)
   },
-  120_000,
 )
+
+async function isFinished(place: Place): Promise<boolean> {
+  const cursor = await place.store.outcomeCursor(place.network)
+  return toldOutcome(place) && cursor > 0 && (await isDone(place))
+}
 
 async function finishes(place: Place): Promise<void> {
   await place.runner().start()
   // A lease that was granted but never stored is lost; the real server gives the page out again.
+  // Lost twice in a row: a lease on its way into the store is not lost.
+  let lostLooks = 0
   const reissue = setInterval(async () => {
-    const isLost = place.server.records().every(({ statement }) => statement === undefined)
-    if (!isLost || place.server.queue.length > 0) return
-    if ((await place.store.tasks(place.network)).length > 0) return
+    const isUnseen = place.server.records().every(({ statement }) => statement === undefined)
+    const isLost = isUnseen && place.server.queue.length === 0 && (await isDone(place))
+    lostLooks = isLost ? lostLooks + 1 : 0
+    if (lostLooks < 2) return
+    lostLooks = 0
     place.server.queue.push({ url: 'http://site.example/1' })
     place.server.ring({ type: 'work' })
   }, 200)
