@@ -1,13 +1,17 @@
 import { addressRefusal } from '../capture/public-host.ts'
+import { HopFailure } from '../runner/hop-failure.ts'
 import type { FetchHop, Hop } from '../runner/ports.ts'
 import { build, isFirefox } from './build.ts'
 import { lookUpRefusal } from './look-up.ts'
 import type { Pace } from './pace.ts'
-import type { Sighting, Sightings } from './sightings.ts'
+import type { ExpectedSighting, Sighting, Sightings } from './sightings.ts'
+import { sleep } from './sleep.ts'
 import type { WireBytes } from './wire-bytes.ts'
 
 // The event came at most 4 ms after fetch resolved (feasibility notes, row 5a). This is for a stall.
 const SIGHTING_MS = 5_000
+// The event and the end of the stream come by different ways, a few milliseconds apart.
+const BROKEN_MS = 100
 
 /**
  * One GET as research/extension-feasibility.md §2 found it safe: nothing of the person goes along,
@@ -32,10 +36,10 @@ export function createHop(parts: {
     }
 
     const stop = new AbortController()
-    const { taggedUrl, sighting, forget } = parts.sightings.expect(url)
+    const expected = parts.sightings.expect(url)
     let response: Response
     try {
-      response = await fetch(taggedUrl, {
+      response = await fetch(expected.taggedUrl, {
         credentials: 'omit',
         referrerPolicy: 'no-referrer',
         cache: 'no-store',
@@ -44,16 +48,15 @@ export function createHop(parts: {
         signal: AbortSignal.any([signal, stop.signal]),
       })
     } catch (error) {
-      const seen = signal.aborted ? null : await within(sighting, SIGHTING_MS)
-      forget()
+      const seen = await within(expected.first, SIGHTING_MS, signal)
+      expected.forget()
       if (signal.aborted) throw error
       return failure(seen)
     }
 
-    const seen = await within(sighting, SIGHTING_MS)
-    forget()
-    const hop = judge(seen)
+    const hop = judge(await within(expected.first, SIGHTING_MS, signal))
     if (hop.kind !== 'response') {
+      expected.forget()
       stop.abort()
       return hop
     }
@@ -61,7 +64,7 @@ export function createHop(parts: {
       kind: 'response',
       status: response.status,
       headers: new Map(response.headers),
-      ...body(response, taggedUrl, parts, signal),
+      ...body(response, expected, parts, signal),
     }
   }
 }
@@ -84,10 +87,10 @@ function isAllowedPeer(ip: string): boolean {
   return refusal === null || (refusal === 'loopback' && build.loopbackSitesAllowed)
 }
 
-function failure(seen: Sighting | null): {
-  kind: 'failed'
-  reason: 'connection' | 'private-address'
-} {
+function failure(seen: Sighting | null): Extract<Hop, { kind: 'failed' }> {
+  if (seen?.kind === 'failed' && isUndecodable(seen.error)) {
+    return { kind: 'failed', reason: 'undecodable' }
+  }
   // Chromium refuses an address space with a bare ERR_FAILED, and says it of little else.
   const refused =
     build.targetAddressSpace !== undefined &&
@@ -96,9 +99,14 @@ function failure(seen: Sighting | null): {
   return { kind: 'failed', reason: refused ? 'private-address' : 'connection' }
 }
 
+/** The names that Chromium and Firefox give to a body which is not what Content-Encoding says. */
+function isUndecodable(error: string): boolean {
+  return /ERR_CONTENT_DECODING|NS_ERROR_INVALID_CONTENT_ENCODING/.test(error)
+}
+
 function body(
   response: Response,
-  taggedUrl: string,
+  expected: ExpectedSighting,
   { wireBytes, pace }: { wireBytes: WireBytes; pace: Pace },
   signal: AbortSignal,
 ) {
@@ -115,8 +123,14 @@ function body(
         // late is enough: TCP then slows the sender.
         await pace.take(value.length, signal)
       }
-      encoded = await wireBytes.of(taggedUrl)
+      encoded = await wireBytes.of(expected.taggedUrl)
+    } catch (error) {
+      // The stream itself only says that it failed.
+      const why = signal.aborted ? null : await within(expected.broken, BROKEN_MS, signal)
+      if (why !== null && isUndecodable(why)) throw new HopFailure('undecodable', { cause: error })
+      throw error
     } finally {
+      expected.forget()
       // Reached early when the runner has read enough. After the end this changes nothing.
       await reader.cancel().catch(() => {
         // The stream had failed already; the reader of this body has that error.
@@ -126,15 +140,21 @@ function body(
   return { body: read(), wireBytes: () => encoded }
 }
 
-/** The promise's value, or null when it takes too long. */
-async function within<T>(promise: Promise<T>, limitMs: number): Promise<T | null> {
-  let timer: ReturnType<typeof setTimeout> | undefined
-  const late = new Promise<null>((resolve) => {
-    timer = setTimeout(() => resolve(null), limitMs)
-  })
+/** The promise's value, or null when it takes too long or the signal ends the wait. */
+async function within<T>(
+  promise: Promise<T>,
+  limitMs: number,
+  signal: AbortSignal,
+): Promise<T | null> {
+  const waited = new AbortController()
+  const late = sleep(limitMs, AbortSignal.any([signal, waited.signal])).then(
+    () => null,
+    // Cut short, by the value or by the signal: an ordinary end of waiting.
+    () => null,
+  )
   try {
     return await Promise.race([promise, late])
   } finally {
-    clearTimeout(timer)
+    waited.abort()
   }
 }

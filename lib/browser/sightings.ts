@@ -10,12 +10,24 @@ export type Sighting =
 
 /** Finds the webRequest events of our own requests. */
 export interface Sightings {
-  /** A URL to fetch in place of `url`, and what will be seen of it. `forget` when done. */
-  expect(url: string): { taggedUrl: string; sighting: Promise<Sighting>; forget: () => void }
+  /** Starts to look for one request. `forget` it when nothing more is of interest. */
+  expect(url: string): ExpectedSighting
+}
+
+export interface ExpectedSighting {
+  /** What to fetch in place of the URL. */
+  taggedUrl: string
+  /** The first event: who answered, or that nobody did. */
+  first: Promise<Sighting>
+  /** Resolves with the browser's error when the body breaks off after the first event. */
+  broken: Promise<string>
+  forget: () => void
 }
 
 // A fragment is visible in webRequest and never sent (feasibility notes, row 4e).
 const TAG = '#gleaner-'
+// Far more than are fetched at once. A body that nobody reads to its end is forgotten this way.
+const MOST_EXPECTED = 250
 
 /**
  * Listens to the extension's own requests. Call once and at once when the worker starts: a
@@ -25,19 +37,13 @@ const TAG = '#gleaner-'
  * tag and are dropped unread.
  */
 export function watchSightings(): Sightings {
-  const waiting = new Map<string, (sighting: Sighting) => void>()
+  const expected = new Map<string, (sighting: Sighting) => void>()
   const boot = crypto.randomUUID().slice(0, 8)
   let sequence = 0
 
-  // Only the first event of a request counts: onErrorOccurred also follows a manual redirect.
   const settle: Settle = (url, sighting) => {
     const at = url.lastIndexOf(TAG)
-    if (at < 0) return
-    const tag = url.slice(at)
-    const resolve = waiting.get(tag)
-    if (resolve === undefined) return
-    waiting.delete(tag)
-    resolve(sighting())
+    if (at >= 0) expected.get(url.slice(at))?.(sighting())
   }
 
   let stopListening = listen(settle)
@@ -54,10 +60,29 @@ export function watchSightings(): Sightings {
     expect: (url) => {
       sequence += 1
       const tag = `${TAG}${boot}-${sequence}`
-      const sighting = new Promise<Sighting>((resolve) => {
-        waiting.set(tag, resolve)
+      let tellBroken: (error: string) => void
+      const broken = new Promise<string>((resolve) => {
+        tellBroken = resolve
       })
-      return { taggedUrl: withoutTag(url) + tag, sighting, forget: () => waiting.delete(tag) }
+      const first = new Promise<Sighting>((resolve) => {
+        // onErrorOccurred also follows a manual redirect, so only the first event says who answered.
+        let isFirst = true
+        expected.set(tag, (sighting) => {
+          if (isFirst) resolve(sighting)
+          else if (sighting.kind === 'failed') tellBroken(sighting.error)
+          isFirst = false
+        })
+      })
+      for (const oldest of expected.keys()) {
+        if (expected.size <= MOST_EXPECTED) break
+        expected.delete(oldest)
+      }
+      return {
+        taggedUrl: withoutTag(url) + tag,
+        first,
+        broken,
+        forget: () => expected.delete(tag),
+      }
     },
   }
 }

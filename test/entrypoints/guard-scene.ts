@@ -7,9 +7,10 @@
  */
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer, type IncomingHttpHeaders } from 'node:http'
+import { createServer, type IncomingHttpHeaders, type ServerResponse } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { gzipSync } from 'node:zlib'
 import puppeteer, { type Browser } from 'puppeteer-core'
 import type { Site } from '../../lib/protocol/campaign.ts'
 import type { Observation } from '../../lib/protocol/observation.ts'
@@ -50,6 +51,10 @@ type LeaseName =
   | 'redirectOffManifest'
   | 'reservedName'
   | 'overLimit'
+  | 'notGzip'
+  | 'brokenGzip'
+  | 'cutOff'
+  | 'afterWorkerDeath'
 
 const PUBLIC = '203.0.113.10'
 const PRIVATE = '10.9.9.9'
@@ -127,6 +132,10 @@ async function main(build: string, chromium: string): Promise<SceneReport> {
       }).id,
       reservedName: server.offer({ url: 'http://reserved.example/page' }).id,
       overLimit: server.offer({ url: 'http://site.example/page', maxBytes: 64 * 1024 * 1024 }).id,
+      notGzip: server.offer({ url: 'http://site.example/page?body=notGzip' }).id,
+      brokenGzip: server.offer({ url: 'http://site.example/page?body=brokenGzip' }).id,
+      cutOff: server.offer({ url: 'http://site.example/page?body=cutOff' }).id,
+      afterWorkerDeath: '',
     }
     const toldOf = (id: string) => {
       const refusal = server.refusals.find(({ lease }) => lease === id)
@@ -138,7 +147,14 @@ async function main(build: string, chromium: string): Promise<SceneReport> {
       Object.fromEntries(
         Object.entries(leases).map(([name, id]) => [name, toldOf(id)]),
       ) as SceneReport['told']
-    await until(() => Object.values(told()).every((words) => words !== 'nothing'), 20_000)
+    await until(() => unanswered(told()).join() === 'afterWorkerDeath', 20_000)
+
+    // The open page asks for the overview each second, which starts the worker anew.
+    const devtools = await page.createCDPSession()
+    await devtools.send('ServiceWorker.enable')
+    await devtools.send('ServiceWorker.stopAllWorkers')
+    leases.afterWorkerDeath = server.offer({ url: 'http://site.example/page' }).id
+    await until(() => unanswered(told()).length === 0, 20_000)
 
     await page.click('[data-testid=campaign-withdraw]')
     await page.waitForSelector('[data-testid=campaign-agree]')
@@ -195,11 +211,33 @@ async function serveSite(address: string): Promise<void> {
       response.writeHead(302, { location: target }).end()
       return
     }
+    const broken = searchParams.get('body')
+    if (broken !== null) {
+      sendBroken(response, broken)
+      return
+    }
     response.writeHead(200, { 'content-type': 'text/html', 'set-cookie': 'crawled=1' })
     response.end(`<!doctype html><title>Page</title><p>A page at ${address}.</p>`)
   })
   await new Promise<void>((resolve) => server.listen(80, address, resolve))
   server.unref()
+}
+
+/** Bodies that are not what the head says. */
+function sendBroken(response: ServerResponse, kind: string): void {
+  const page = gzipSync('<!doctype html><p>A long page.</p>'.repeat(20_000), { level: 0 })
+  const head = { 'content-type': 'text/html', 'content-encoding': 'gzip' }
+  if (kind === 'notGzip') {
+    response.writeHead(200, head).end('This is no gzip at all.')
+  } else if (kind === 'brokenGzip') {
+    // The first half is good, so the browser hands out bytes before it notices.
+    page.fill(0xff, page.length / 2)
+    response.writeHead(200, head).end(page)
+  } else {
+    response.writeHead(200, { 'content-type': 'text/html', 'content-length': 100_000 })
+    response.write('<!doctype html><p>The beginning.</p>')
+    setTimeout(() => response.destroy(), 100)
+  }
 }
 
 /**
@@ -254,6 +292,10 @@ function inWords(observation: Observation): string {
   return observation.outcome === 'fetched'
     ? `fetched: ${observation.status}`
     : `failed: ${observation.reason}`
+}
+
+function unanswered(told: SceneReport['told']): string[] {
+  return Object.entries(told).flatMap(([name, words]) => (words === 'nothing' ? [name] : []))
 }
 
 async function until(isSo: () => boolean, limitMs: number): Promise<void> {

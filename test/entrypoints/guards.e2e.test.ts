@@ -98,6 +98,16 @@ describe.skipIf(!canIsolate)('the production build, against a task server that c
     }
   })
 
+  test('a body that is not what its head says has a name of its own', () => {
+    expect(scene.told.notGzip).toBe('failed: undecodable')
+    expect(scene.told.brokenGzip).toBe('failed: undecodable')
+    expect(scene.told.cutOff).toBe('failed: connection')
+  })
+
+  test('a worker that was killed goes on where it was', () => {
+    expect(scene.told.afterWorkerDeath).toBe('fetched: 200')
+  })
+
   test('withdrawing ends it at once', () => {
     expect(scene.leaseRequestsAfterWithdrawal).toBe(0)
     expect(everything().filter(({ path }) => path === '/after-withdrawal')).toEqual([])
