@@ -17,11 +17,6 @@ export async function readDevice(): Promise<DeviceState> {
   }
 }
 
-/** Whether the person told the browser to save data. */
-export function savesData(): boolean {
-  return (navigator as NavigatorFacts).connection?.saveData ?? false
-}
-
 interface NavigatorFacts {
   connection?: { saveData?: boolean }
   getBattery?: () => Promise<{ charging: boolean }>
