@@ -163,6 +163,7 @@ async function verify(options: PipelineOptions): Promise<number> {
           break
         case 'observer':
           await wantAnotherObserver(tx, task.taskId)
+          await addLinks(options, tx, task, decision.links)
           rings.push({ node: null, notice: 'work' })
           break
         case 'ask': {
@@ -251,10 +252,22 @@ async function settle(
       break
   }
   await closeTask(tx, task.taskId, settlement.verdict, reason)
-  const depth = settlement.verdict === 'redirect' ? task.depth : task.depth + 1
-  const found = admit(manifest, links, depth, options.scopeRules)
-  await addPages(tx, campaign, manifest.quorum, manifest.limits.pages, found)
+  // A redirect is no step away from where it was found.
+  const steps = settlement.verdict === 'redirect' ? 0 : 1
+  await addLinks(options, tx, task, links, steps)
   return credit(tx, task, settlement, novelty, invalid)
+}
+
+/** schedule: what two observers saw linked, as far as the campaign covers it. */
+async function addLinks(
+  { scopeRules }: PipelineOptions,
+  tx: Queryable,
+  { campaign, manifest, depth }: TaskUnderDecision,
+  links: readonly string[],
+  steps = 1,
+) {
+  const found = admit(manifest, links, depth + steps, scopeRules)
+  await addPages(tx, campaign, manifest.quorum, manifest.limits.pages, found)
 }
 
 /** credit: pending points for everyone whose observation held, within the campaign's budget. */

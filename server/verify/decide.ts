@@ -61,8 +61,8 @@ export type Settlement =
 
 export type Decision =
   | { kind: 'wait' }
-  /** One more opinion: back to the frontier. */
-  | { kind: 'observer' }
+  /** One more opinion: back to the frontier. Links on which two agree need not wait for it. */
+  | { kind: 'observer'; links: string[] }
   | { kind: 'ask'; asks: Ask[] }
   | { kind: 'settle'; settlement: Settlement; invalid: string[] }
 
@@ -209,7 +209,7 @@ function decideSentences(
   )
   // Two settle a high agreement; a third opinion also a middle one.
   if (main.agreement < (isThird ? bands.main.low : bands.main.high)) {
-    return anotherObserver(facts, 'the main texts differ')
+    return anotherObserver(facts, 'the main texts differ', commonLinks(analysis, ordered))
   }
   const indexesOf = (lease: string) =>
     main.selected.find((one) => one.lease === lease)?.indexes ?? []
@@ -343,9 +343,9 @@ function settleFailed(facts: TaskFacts, failures: readonly Observer[]): Decision
  * or at least three and nobody else is there, what is still open stays open
  * for good: divergent, and a robots.txt that cannot be resolved forbids.
  */
-function anotherObserver(facts: TaskFacts, reason: string): Decision {
+function anotherObserver(facts: TaskFacts, reason: string, links: string[] = []): Decision {
   if (facts.live > 0) return { kind: 'wait' }
-  if (!isHeardOut(facts)) return { kind: 'observer' }
+  if (!isHeardOut(facts)) return { kind: 'observer', links }
   return settle(
     facts.kind === 'robots'
       ? { verdict: 'robots', rules: null, state: 'disallow-all', valid: [] }

@@ -43,7 +43,10 @@ describe('equal payloads', () => {
 
   test('a quorum of three needs three, and three signatures', () => {
     const three = ['ada', 'bob', 'cyd'].map((lease) => witness(lease, teaPage()))
-    expect(converse(three.slice(0, 2), { quorum: 3 }).decision).toEqual({ kind: 'observer' })
+    expect(converse(three.slice(0, 2), { quorum: 3 }).decision).toEqual({
+      kind: 'observer',
+      links: [],
+    })
     expect(settlement(three, { quorum: 3 })).toMatchObject({
       verdict: 'valid',
       page: { grade: 'exact', attesters: ['ada', 'bob', 'cyd'] },
@@ -53,7 +56,10 @@ describe('equal payloads', () => {
   test('one observer alone waits for another, live or not', () => {
     const one = [witness('ada', teaPage())]
     expect(converse(one, { live: 1 })).toEqual({ decision: { kind: 'wait' }, asks: [] })
-    expect(converse(one, { live: 0, available: 0 }).decision).toEqual({ kind: 'observer' })
+    expect(converse(one, { live: 0, available: 0 }).decision).toEqual({
+      kind: 'observer',
+      links: [],
+    })
   })
 
   test('the payload is asked of an observer drawn at random', () => {
@@ -88,7 +94,7 @@ describe('equal payloads', () => {
     const silent = ['ada', 'bob'].map((lease) =>
       witness(lease, teaPage(), { silentOn: ['payload'] }),
     )
-    expect(converse(silent).decision).toEqual({ kind: 'observer' })
+    expect(converse(silent).decision).toEqual({ kind: 'observer', links: [] })
     expect(converse([...silent, witness('cyd', teaPage())]).decision).toMatchObject({
       settlement: { verdict: 'valid', page: { payloadLease: 'cyd' } },
     })
@@ -106,7 +112,7 @@ describe('equal payloads', () => {
   test('whoever names a list that the payload does not give is invalid, and a third stands in', () => {
     const liar = witness('ada', teaPage(), { claims: teaPage({ title: 'On coffee' }) })
     const bob = witness('bob', teaPage())
-    expect(converse([liar, bob]).decision).toEqual({ kind: 'observer' })
+    expect(converse([liar, bob]).decision).toEqual({ kind: 'observer', links: [] })
     expect(settlement([liar, bob, witness('cyd', teaPage())])).toMatchObject({
       verdict: 'valid',
       valid: ['bob', 'cyd'],
@@ -180,7 +186,7 @@ describe('different payloads', () => {
   test('a list that does not come costs its observer the vote', () => {
     const gone = witness('ada', noisy(1), { silentOn: ['sentences'] })
     const bob = witness('bob', noisy(2))
-    expect(converse([gone, bob]).decision).toEqual({ kind: 'observer' })
+    expect(converse([gone, bob]).decision).toEqual({ kind: 'observer', links: [] })
     expect(settlement([gone, bob, witness('cyd', noisy(3))])).toMatchObject({
       verdict: 'valid',
       page: { attesters: ['bob', 'cyd'] },
@@ -190,7 +196,7 @@ describe('different payloads', () => {
   test('a third is asked when the lists disagree, and outvotes the one that stands alone', () => {
     const stranger = witness('ada', noisy(1, { paragraphs: replaced(6, 'xylo') }))
     const bob = witness('bob', noisy(2))
-    expect(converse([stranger, bob]).decision).toEqual({ kind: 'observer' })
+    expect(converse([stranger, bob]).decision).toEqual({ kind: 'observer', links: [] })
     expect(settlement([stranger, bob, witness('cyd', noisy(3))])).toMatchObject({
       verdict: 'valid',
       invalid: ['ada'],
@@ -203,7 +209,7 @@ describe('different payloads', () => {
     const forger = witness('ada', noisy(1, { paragraphs: changed(3, 'nine', 'five') }))
     const bob = witness('bob', noisy(2))
     const { decision, asks } = converse([forger, bob])
-    expect(decision).toEqual({ kind: 'observer' })
+    expect(decision).toEqual({ kind: 'observer', links: [] })
     expect(asks.map((ask) => ask.kind)).toEqual(['sentences', 'sentences'])
   })
 
@@ -238,7 +244,7 @@ describe('different payloads', () => {
   test('a sentence that one of two leaves out is not dropped unseen', () => {
     const without = noisy(1, { paragraphs: changed(3, / The same tin[^.]*\./, '') })
     const [ada, bob] = [witness('ada', without), witness('bob', noisy(2))]
-    expect(converse([ada, bob]).decision).toEqual({ kind: 'observer' })
+    expect(converse([ada, bob]).decision).toEqual({ kind: 'observer', links: [] })
     expect(settlement([ada, bob, witness('cyd', noisy(3))])).toMatchObject({
       page: { text: articleText, attesters: ['bob', 'cyd'] },
     })
@@ -248,7 +254,7 @@ describe('different payloads', () => {
     const half = (number: number, word: string) =>
       witness(`w${number}`, noisy(number, { paragraphs: replaced(2, word) }))
     const two = [half(1, 'xylo'), half(2, 'yara')]
-    expect(converse(two).decision).toEqual({ kind: 'observer' })
+    expect(converse(two).decision).toEqual({ kind: 'observer', links: [] })
     const settled = settlement([...two, half(3, 'zulu')])
     expect(settled).toMatchObject({
       verdict: 'valid',
@@ -266,6 +272,7 @@ describe('different payloads', () => {
     ]
     expect(converse([...two, failedWitness('cyd', 'timeout')]).decision).toEqual({
       kind: 'observer',
+      links: [],
     })
   })
 
@@ -287,7 +294,7 @@ describe('different payloads', () => {
       witness('bob', noisy(2)),
       witness('cyd', noisy(3), { silentOn: ['sentences'] }),
     ]
-    expect(converse(three).decision).toEqual({ kind: 'observer' })
+    expect(converse(three).decision).toEqual({ kind: 'observer', links: [] })
   })
 
   test('a holder whose statement does not follow from its payload is left out, and named', () => {
@@ -295,7 +302,7 @@ describe('different payloads', () => {
       claims: noisy(1),
     })
     const bob = witness('bob', noisy(2))
-    expect(converse([liar, bob]).decision).toEqual({ kind: 'observer' })
+    expect(converse([liar, bob]).decision).toEqual({ kind: 'observer', links: [] })
     expect(settlement([liar, bob, witness('cyd', noisy(3))])).toMatchObject({
       verdict: 'valid',
       invalid: ['ada'],
@@ -315,7 +322,10 @@ describe('different payloads', () => {
   test('two that share only what is not main text have nothing to publish', () => {
     const alone = (number: number, word: string) =>
       witness(`w${number}`, noisy(number, { paragraphs: replaced(6, word) }))
-    expect(converse([alone(1, 'xylo'), alone(2, 'yara')]).decision).toEqual({ kind: 'observer' })
+    expect(converse([alone(1, 'xylo'), alone(2, 'yara')]).decision).toEqual({
+      kind: 'observer',
+      links: [],
+    })
   })
 })
 
@@ -333,7 +343,7 @@ describe('nobody agrees', () => {
 
   test('three that differ ask on while somebody is there, and wait while somebody is at it', () => {
     const three = strangers(['xylo', 'yara', 'zulu'])
-    expect(converse(three, { available: 1 }).decision).toEqual({ kind: 'observer' })
+    expect(converse(three, { available: 1 }).decision).toEqual({ kind: 'observer', links: [] })
     expect(converse(three, { available: 1, live: 1 }).decision).toEqual({ kind: 'wait' })
   })
 
@@ -354,6 +364,7 @@ describe('nobody agrees', () => {
   test('two that differ are not divergent, even when nobody else is there', () => {
     expect(converse(strangers(['xylo', 'yara']), { available: 0 }).decision).toEqual({
       kind: 'observer',
+      links: [],
     })
   })
 
@@ -367,19 +378,19 @@ describe('nobody agrees', () => {
     expect(
       converse([witness('ada', teaPage()), witness('bob', teaPage(), { seen: { status: 404 } })])
         .decision,
-    ).toEqual({ kind: 'observer' })
+    ).toEqual({ kind: 'observer', links: [] })
     expect(
       converse([
         witness('ada', teaPage()),
         witness('bob', teaPage(), { seen: { type: 'application/xhtml+xml' } }),
       ]).decision,
-    ).toEqual({ kind: 'observer' })
+    ).toEqual({ kind: 'observer', links: [] })
   })
 
   test('a fetch that worked and one that did not need another observer', () => {
     expect(
       converse([witness('ada', teaPage()), failedWitness('bob', 'connection')]).decision,
-    ).toEqual({ kind: 'observer' })
+    ).toEqual({ kind: 'observer', links: [] })
   })
 })
 
@@ -393,7 +404,7 @@ describe('responses that are no page', () => {
   test('failures of different kinds do not agree', () => {
     expect(
       converse([failedWitness('ada', 'timeout'), failedWitness('bob', 'too-large')]).decision,
-    ).toEqual({ kind: 'observer' })
+    ).toEqual({ kind: 'observer', links: [] })
   })
 
   test.each([404, 410, 429, 500, 503])('status %d is settled and not published', (status) => {
@@ -424,7 +435,7 @@ describe('responses that are no page', () => {
   test('redirects to different places do not agree', () => {
     const to = (lease: string) =>
       witness(lease, teaPage(), { seen: { url: `https://barley.example/${lease}`, hops: [302] } })
-    expect(converse([to('ada'), to('bob')]).decision).toEqual({ kind: 'observer' })
+    expect(converse([to('ada'), to('bob')]).decision).toEqual({ kind: 'observer', links: [] })
   })
 })
 
@@ -464,7 +475,7 @@ describe('robots.txt', () => {
 
   test('rules that differ for everybody forbid everything', () => {
     const different = ['ada', 'bob', 'cyd'].map((lease) => robots(lease, `${rules}# ${lease}\n`))
-    expect(converse(different.slice(0, 2), about).decision).toEqual({ kind: 'observer' })
+    expect(converse(different.slice(0, 2), about).decision).toEqual({ kind: 'observer', links: [] })
     expect(settlement(different, { ...about, available: 0 })).toMatchObject({
       verdict: 'robots',
       state: 'disallow-all',
@@ -482,7 +493,7 @@ describe('robots.txt', () => {
     const silent = ['ada', 'bob'].map((lease) =>
       witness(lease, rules, { seen: { url, type: 'text/plain' }, silentOn: ['payload'] }),
     )
-    expect(converse(silent, about).decision).toEqual({ kind: 'observer' })
+    expect(converse(silent, about).decision).toEqual({ kind: 'observer', links: [] })
   })
 
   test('a page of HTML instead of rules gives no rules', () => {
@@ -506,7 +517,7 @@ describe('attestation', () => {
 
   test('of sentences: a third observer signs for the one that does not', () => {
     const two = [witness('ada', noisy(1)), witness('bob', noisy(2), { silentOn: ['attest'] })]
-    expect(converse(two).decision).toEqual({ kind: 'observer' })
+    expect(converse(two).decision).toEqual({ kind: 'observer', links: [] })
     expect(settlement([...two, witness('cyd', noisy(3))])).toMatchObject({
       verdict: 'valid',
       page: { text: articleText, attesters: ['ada', 'cyd'] },
@@ -517,7 +528,7 @@ describe('attestation', () => {
     const vanished = (['ada', 'bob'] as const).map((lease, i) =>
       witness(lease, noisy(i), { silentOn: ['payload'] }),
     )
-    expect(converse(vanished).decision).toEqual({ kind: 'observer' })
+    expect(converse(vanished).decision).toEqual({ kind: 'observer', links: [] })
     expect(
       settlement([...vanished, witness('cyd', noisy(3)), witness('dan', noisy(4))]),
     ).toMatchObject({ verdict: 'valid', page: { attesters: ['cyd', 'dan'] } })
