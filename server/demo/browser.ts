@@ -42,6 +42,10 @@ export async function openContributor(options: {
     headless: !options.headed,
     userDataDir: profile,
     pipe: true,
+    // The demo ends browsers itself, with everything else that it started.
+    handleSIGINT: false,
+    handleSIGTERM: false,
+    handleSIGHUP: false,
     enableExtensions: [options.extension],
     args: [
       ...(process.getuid?.() === 0 ? ['--no-sandbox'] : []),

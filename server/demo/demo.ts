@@ -44,6 +44,18 @@ export async function runDemo(options: DemoOptions): Promise<boolean> {
   const startedMs = Date.now()
   const stops: (() => Promise<unknown>)[] = []
   const say = progressPrinter()
+  const stopEverything = async () => {
+    for (const stop of stops.splice(0).reverse()) {
+      await stop().catch((error: unknown) => console.error(error))
+    }
+  }
+  const interrupt = () => {
+    say.done()
+    say.line('Stopping.')
+    void stopEverything().finally(() => process.exit(130))
+  }
+  process.once('SIGINT', interrupt)
+  process.once('SIGTERM', interrupt)
   try {
     const folder = options.site ?? npmManual()
     const dataFolder = await mkdtemp(join(tmpdir(), 'gleaner-demo-'))
@@ -160,6 +172,8 @@ export async function runDemo(options: DemoOptions): Promise<boolean> {
     say.line(summaryText(summary, faults))
     if (options.keep) {
       say.line(`Everything keeps running. Join link: ${server.joinLink}\nStop with Ctrl-C.`)
+      process.off('SIGINT', interrupt)
+      process.off('SIGTERM', interrupt)
       await new Promise<void>((resolve) => {
         process.once('SIGINT', resolve)
         process.once('SIGTERM', resolve)
@@ -173,7 +187,9 @@ export async function runDemo(options: DemoOptions): Promise<boolean> {
     return false
   } finally {
     say.done()
-    for (const stop of stops.reverse()) await stop().catch((error: unknown) => console.error(error))
+    process.off('SIGINT', interrupt)
+    process.off('SIGTERM', interrupt)
+    await stopEverything()
   }
 }
 
