@@ -57,7 +57,9 @@ export async function grantLeases(
   )
   const picks: (Pick & { id: Uint8Array; nonce: Uint8Array })[] = []
   for (const host of hosts.rows) {
-    const room = Math.min(host.room, asked.max - picks.length)
+    // At most a second's worth at once: a crawl delay of ten seconds is kept between any two.
+    const burst = Math.max(1, Math.floor(1000 / host.interval_ms))
+    const room = Math.min(host.room, burst, asked.max - picks.length)
     if (room <= 0) break
     // A window in crawl order, then chance inside it: nobody chooses who observes what.
     const { rows } = await tx.query<{
