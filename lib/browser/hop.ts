@@ -44,6 +44,8 @@ export function createHop(parts: {
         referrerPolicy: 'no-referrer',
         cache: 'no-store',
         redirect: 'manual',
+        // The person's own languages would tell them apart, and pages apart.
+        headers: { 'accept-language': '*' },
         ...(build.targetAddressSpace && { targetAddressSpace: build.targetAddressSpace }),
         signal: AbortSignal.any([signal, stop.signal]),
       })

@@ -188,7 +188,6 @@ export async function openStore(): Promise<DeviceStore> {
       await db.put('bodies', payload, id)
     },
     body: (id) => db.get('bodies', id),
-    deleteBody: (id) => db.delete('bodies', id),
 
     putEntry: async (entry) => {
       await db.put('journal', entry)

@@ -41,5 +41,5 @@ export type Problem = z.infer<typeof problem>
 /** The reason inside a problem's type, or `internal` for a type that this version does not know. */
 export function problemReason(given: Problem): ProblemReason {
   const reason = given.type.slice('urn:gleaner:problem:'.length)
-  return reason in problemStatus ? (reason as ProblemReason) : 'internal'
+  return Object.hasOwn(problemStatus, reason) ? (reason as ProblemReason) : 'internal'
 }

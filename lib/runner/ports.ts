@@ -168,7 +168,6 @@ export interface RunnerStore {
   /** Written before the task that names it, so a body without such a task may be deleted. */
   putBody(id: string, payload: Uint8Array<ArrayBuffer>): Promise<void>
   body(id: string): Promise<Uint8Array<ArrayBuffer> | undefined>
-  deleteBody(id: string): Promise<void>
   putEntry(entry: JournalEntry): Promise<void>
   entry(id: string): Promise<JournalEntry | undefined>
   addUsage(day: string, bytesUp: number, bytesDown: number): Promise<void>

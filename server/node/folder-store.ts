@@ -100,9 +100,6 @@ export async function openFolderStore(folder: string): Promise<FolderStore> {
     async body(id) {
       return bodies.get(id)
     },
-    async deleteBody(id) {
-      bodies.delete(id)
-    },
     async putEntry(entry) {
       putEntry(entry)
     },

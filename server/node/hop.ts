@@ -47,6 +47,7 @@ export function createNodeHop(options: NodeHopOptions): NodeHop {
     'user-agent': options.userAgent,
     ...(options.from === undefined ? {} : { from: options.from }),
     accept: '*/*',
+    'accept-language': '*',
     'accept-encoding': 'gzip, deflate, br',
   }
 

@@ -1,4 +1,6 @@
 import { spawn } from 'node:child_process'
+import { rm } from 'node:fs/promises'
+import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 
@@ -6,7 +8,7 @@ const gleaner = fileURLToPath(new URL('../../server/gleaner.mjs', import.meta.ur
 
 /** Runs the command as a person would and returns its exit status and what it printed. */
 function run(args: readonly string[]): Promise<{ status: number | null; output: string }> {
-  return new Promise((resolve) => {
+  return new Promise((settle) => {
     const child = spawn(process.execPath, [gleaner, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
     let output = ''
     child.stdout.on('data', (part: Buffer) => {
@@ -15,7 +17,7 @@ function run(args: readonly string[]): Promise<{ status: number | null; output: 
     child.stderr.on('data', (part: Buffer) => {
       output += part.toString()
     })
-    child.on('exit', (status) => resolve({ status, output }))
+    child.on('exit', (status) => settle({ status, output }))
   })
 }
 
@@ -52,6 +54,7 @@ test('three browsers, a live site and a forger end in a release that verifies', 
   const { releasePath, verifyKey } = summary
   const again = await run(['verify', String(releasePath), '--key', String(verifyKey), '--json'])
   expect(again.status, again.output).toBe(0)
+  await rm(resolve(String(releasePath), '..', '..'), { recursive: true, force: true })
 }, 240_000)
 
 test('a site folder without pages is refused in a sentence', async () => {

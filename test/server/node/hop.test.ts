@@ -67,6 +67,7 @@ test('sends a plain GET that names the crawler, from the given address', async (
       from: 'crawl@barley.example',
       accept: '*/*',
       'accept-encoding': 'gzip, deflate, br',
+      'accept-language': '*',
     },
   })
 })
