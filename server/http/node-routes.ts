@@ -131,7 +131,12 @@ export function registerNodeRoutes(
       if (!stored.known) {
         throw new HttpProblem('unknown-campaign', 'No campaign here has this manifest digest.')
       }
-      await endLeases(tx, stored.leases, 'refused', 'consent withdrawn')
+      const reason = 'consent withdrawn'
+      await endLeases(
+        tx,
+        stored.leases.map((id) => ({ id, reason })),
+        'refused',
+      )
     })
     return reply.code(204).send()
   })
@@ -304,9 +309,14 @@ export function registerNodeRoutes(
         [refused.leases.map((one) => fromBase64Url(one.lease)), me.nodeId],
       )
       const reasons = new Map(refused.leases.map((one) => [one.lease, one.reason]))
-      for (const { id } of mine.rows) {
-        await endLeases(tx, [id], 'refused', reasons.get(id.toString('base64url')) ?? 'refused')
-      }
+      await endLeases(
+        tx,
+        mine.rows.map(({ id }) => ({
+          id,
+          reason: reasons.get(id.toString('base64url')) ?? 'refused',
+        })),
+        'refused',
+      )
       await refuseFollowUps(
         tx,
         me.nodeId,

@@ -48,6 +48,9 @@ export async function askFollowUps(
        from unnest($3::bytea[], $4::bytea[], $5::text[], $6::text[], $7::bytea[])
          as f (id, lease_id, kind, request, ask)
        join lease l on l.id = f.lease_id
+       -- The conflict alone would wait for whoever answers it now, and they wait for this task.
+       where not exists (
+         select 1 from follow_up known where known.lease_id = f.lease_id and known.ask = f.ask)
        on conflict (lease_id, ask) do nothing returning node_id)
      select distinct encode(node_id, 'hex') as node from written`,
     [
@@ -76,8 +79,9 @@ export async function closeTask(
     [taskId, verdict, reason],
   )
   await tx.query(
-    `update follow_up set state = 'expired', reason = 'the task is closed'
-     where task_id = $1 and state = 'asked'`,
+    // Whoever answers one now holds it and waits for this task: the answer changes nothing any more.
+    `update follow_up set state = 'expired', reason = 'the task is closed' where id in (
+       select id from follow_up where task_id = $1 and state = 'asked' for update skip locked)`,
     [taskId],
   )
 }

@@ -37,7 +37,7 @@ export async function takeTasksWithNews(
     manifest: Campaign
   }>(
     `with taken as (
-       select id from task where news order by id limit $1 for update skip locked
+       select id from task where news order by id limit $1 for no key update skip locked
      )
      update task t set news = false from taken, campaign c
      where t.id = taken.id and c.digest = t.campaign
@@ -45,6 +45,8 @@ export async function takeTasksWithNews(
     [limit],
   )
   if (tasks.length === 0) return []
+  // The order of locks (leases.ts): what robots.txt says is written to one host after another.
+  tasks.sort((a, b) => a.host_id - b.host_id)
   const ids = tasks.map((task) => task.id)
   const observers = await observersOf(tx, ids)
   const days = await firstDays(tx, ids)

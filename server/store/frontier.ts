@@ -122,7 +122,7 @@ export async function pagesToDecide(
     `select t.id, t.url, h.robots_state, h.robots_text
      from host h join task t on t.host_id = h.id and t.state = 'found'
      where h.robots_state in ('rules', 'allow-all', 'disallow-all')
-     order by t.id limit $1 for update of t skip locked`,
+     order by t.id limit $1 for no key update of t skip locked`,
     [limit],
   )
   return rows.map((row) => ({

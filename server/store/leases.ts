@@ -17,6 +17,10 @@ export interface Pick {
  * where another caller holds them, so no host is spoken to early and none has
  * more in flight than its sites allow.
  *
+ * Order of locks everywhere in server/store: lease, task, host, each kind by
+ * ascending id. Here the host comes first, so a task that somebody holds is
+ * left out instead of waited for.
+ *
  * A task never goes to two nodes that share an account or any network block
  * either was ever seen from.
  */
@@ -52,7 +56,7 @@ export async function grantLeases(
      where h.in_flight < h.max_in_flight and h.next_at <= now()
        and exists (select 1 from task t where t.host_id = h.id and t.state = 'open'
                    and t.granted < t.wanted and t.campaign = any($1::bytea[]))
-     order by h.next_at limit $2 for update of h skip locked`,
+     order by h.next_at limit $2 for no key update of h skip locked`,
     [campaigns, asked.max],
   )
   const picks: (Pick & { id: Uint8Array; nonce: Uint8Array })[] = []
@@ -62,7 +66,7 @@ export async function grantLeases(
     const room = Math.min(host.room, burst, asked.max - picks.length)
     if (room <= 0) break
     // A window in crawl order, then chance inside it: nobody chooses who observes what.
-    const { rows } = await tx.query<{
+    const { rows: near } = await tx.query<{
       id: number
       kind: 'page' | 'robots'
       url: string
@@ -78,6 +82,11 @@ export async function grantLeases(
        ) as near order by random() limit $4`,
       [host.id, campaigns, kin.rows.map((row) => row.id), room],
     )
+    const granted = await grant(
+      tx,
+      near.map((row) => row.id),
+    )
+    const rows = near.filter((row) => granted.has(row.id))
     if (rows.length === 0) continue
     for (const row of rows) {
       picks.push({
@@ -114,10 +123,20 @@ export async function grantLeases(
       asked.validForMs,
     ],
   )
-  await tx.query('update task set granted = granted + 1 where id = any($1::bigint[])', [
-    picks.map((pick) => pick.taskId),
-  ])
   return picks
+}
+
+/** Counts one more observer of each task that still wants one and that nobody holds. */
+async function grant(tx: Queryable, taskIds: readonly number[]): Promise<Set<number>> {
+  if (taskIds.length === 0) return new Set()
+  const { rows } = await tx.query<{ id: number }>(
+    `update task set granted = granted + 1 where id in (
+       select id from task where id = any($1::bigint[]) and state = 'open' and granted < wanted
+       for no key update skip locked)
+     returning id`,
+    [taskIds],
+  )
+  return new Set(rows.map((row) => row.id))
 }
 
 /** Gives tasks back to the frontier whose lease has run out. Returns how many. */
@@ -129,34 +148,37 @@ export async function expireLeases(tx: Queryable, limit: number): Promise<number
   )
   return endLeases(
     tx,
-    rows.map((row) => row.id),
+    rows.map((row) => ({ id: row.id, reason: 'not answered in time' })),
     'expired',
-    'not answered in time',
   )
 }
 
 /** Ends live leases without an answer: the host's slot and the task's place are free again. */
 export async function endLeases(
   tx: Queryable,
-  ids: readonly Uint8Array[],
+  ends: readonly { id: Uint8Array; reason: string }[],
   state: 'expired' | 'refused',
-  reason: string,
 ): Promise<number> {
-  if (ids.length === 0) return 0
+  if (ends.length === 0) return 0
   const { rows } = await tx.query<{ task_id: number; host_id: number }>(
-    `update lease set state = $2, reason = $3 where id = any($1::bytea[]) and state = 'live'
+    `update lease set state = $2, reason = ended.reason
+     from unnest($1::bytea[], $3::text[]) as ended (id, reason)
+     where lease.id = ended.id and lease.state = 'live'
      returning task_id, host_id`,
-    [ids, state, reason],
+    [ends.map(({ id }) => id), state, ends.map(({ reason }) => reason)],
+  )
+  await tx.query(
+    `with held as (
+       select id from task where id = any($1::bigint[]) order by id for no key update)
+     update task set granted = granted - given.n, state = 'open', news = true
+     from (select id, count(*) as n from unnest($1::bigint[]) as id group by id) as given
+     join held using (id)
+     where task.id = given.id and task.state <> 'closed'`,
+    [rows.map((row) => row.task_id)],
   )
   await freeHosts(
     tx,
     rows.map((row) => row.host_id),
-  )
-  await tx.query(
-    `update task set granted = granted - given.n, state = 'open', news = true
-     from (select id, count(*) as n from unnest($1::bigint[]) as id group by id) as given
-     where task.id = given.id and task.state <> 'closed'`,
-    [rows.map((row) => row.task_id)],
   )
   return rows.length
 }
@@ -165,8 +187,11 @@ export async function endLeases(
 export async function freeHosts(tx: Queryable, hostIds: readonly number[]) {
   if (hostIds.length === 0) return
   await tx.query(
-    `update host set in_flight = in_flight - given.n
+    `with held as (
+       select id from host where id = any($1::bigint[]) order by id for no key update)
+     update host set in_flight = in_flight - given.n
      from (select id, count(*) as n from unnest($1::bigint[]) as id group by id) as given
+     join held using (id)
      where host.id = given.id`,
     [hostIds],
   )

@@ -84,13 +84,13 @@ export async function acceptObservations(
     await tx.query(`update lease set state = 'answered' where id = any($1::bytea[])`, [
       fresh.map(({ item }) => item.leaseId),
     ])
-    await freeHosts(
-      tx,
-      fresh.map(({ hostId }) => hostId),
-    )
     await markNews(
       tx,
       fresh.map(({ taskId }) => taskId),
+    )
+    await freeHosts(
+      tx,
+      fresh.map(({ hostId }) => hostId),
     )
   }
   return answers
@@ -100,7 +100,8 @@ export async function acceptObservations(
 export async function markNews(tx: Queryable, taskIds: readonly number[]) {
   await tx.query(
     `update task set news = true where id in (
-       select id from task where id = any($1::bigint[]) and state <> 'closed' order by id for update)`,
+       select id from task where id = any($1::bigint[]) and state <> 'closed'
+       order by id for no key update)`,
     [taskIds],
   )
 }
