@@ -230,15 +230,15 @@ async function settle(
     }
     case 'robots': {
       novelty = 'robots'
-      reason = settlement.state
-      const { rules } = settlement
+      const { robots } = settlement
+      reason = robots.state
       await putRobots(
         tx,
         task.hostId,
-        rules === null || settlement.state !== 'rules'
-          ? { state: settlement.state === 'rules' ? 'disallow-all' : settlement.state }
-          : { state: 'rules', text: rules, digest: sha256(rules) },
-        rules === null ? null : crawlDelayMs(parseRobots(rules), options.agent),
+        robots.state === 'rules'
+          ? { ...robots, digest: fromBase64Url(robots.payloadDigest) }
+          : robots,
+        robots.state === 'rules' ? crawlDelayMs(parseRobots(robots.text), options.agent) : null,
       )
       break
     }

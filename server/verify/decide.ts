@@ -51,8 +51,9 @@ export type Settlement =
   | { verdict: 'valid'; page: AgreedPage; valid: string[] }
   | {
       verdict: 'robots'
-      rules: string | null
-      state: 'rules' | 'allow-all' | 'disallow-all'
+      robots:
+        | { state: 'rules'; text: string; payloadDigest: string }
+        | { state: 'allow-all' | 'disallow-all' }
       valid: string[]
     }
   | { verdict: 'redirect'; target: string; valid: string[] }
@@ -311,7 +312,7 @@ function decideRobots(facts: TaskFacts, same: readonly Fetched[], random: () => 
   const verdict = robotsStatusVerdict(first.observation.status)
   const agreeing = same.map((one) => one.lease)
   if (verdict !== 'parse') {
-    return settle({ verdict: 'robots', rules: null, state: verdict, valid: agreeing })
+    return settle({ verdict: 'robots', robots: { state: verdict }, valid: agreeing })
   }
   const exact = largest(same, (one) => one.observation.payload.digest)
   if (exact.length < facts.quorum) return anotherObserver(facts, 'robots.txt differs')
@@ -319,10 +320,14 @@ function decideRobots(facts: TaskFacts, same: readonly Fetched[], random: () => 
   if (payload.kind !== 'payload') {
     return payload.kind === 'gone' ? anotherObserver(facts, 'no payload came') : payload
   }
+  const { text } = payload.analysis
   return settle({
     verdict: 'robots',
-    rules: payload.analysis.text,
-    state: 'rules',
+    // Served as a page instead of plain text: no rules to read, so nothing is allowed.
+    robots:
+      text === null
+        ? { state: 'disallow-all' }
+        : { state: 'rules', text, payloadDigest: payload.holder.observation.payload.digest },
     valid: exact.map((one) => one.lease),
   })
 }
@@ -331,7 +336,7 @@ function settleFailed(facts: TaskFacts, failures: readonly Observer[]): Decision
   const valid = failures.map((one) => one.lease)
   // RFC 9309 §2.3.1.4: unreachable is complete disallow.
   if (facts.kind === 'robots') {
-    return settle({ verdict: 'robots', rules: null, state: 'disallow-all', valid })
+    return settle({ verdict: 'robots', robots: { state: 'disallow-all' }, valid })
   }
   const [first] = failures
   const reason = first?.observation.outcome === 'failed' ? first.observation.reason : 'failed'
@@ -348,7 +353,7 @@ function anotherObserver(facts: TaskFacts, reason: string, links: string[] = [])
   if (!isHeardOut(facts)) return { kind: 'observer', links }
   return settle(
     facts.kind === 'robots'
-      ? { verdict: 'robots', rules: null, state: 'disallow-all', valid: [] }
+      ? { verdict: 'robots', robots: { state: 'disallow-all' }, valid: [] }
       : { verdict: 'divergent', reason, valid: [] },
   )
 }

@@ -1,4 +1,6 @@
 import { describe, expect, test } from 'vitest'
+import { toBase64Url } from '../../../lib/crypto/base64.ts'
+import { sha256 } from '../../../lib/crypto/digest.ts'
 import type { FetchedObservation } from '../../../lib/protocol/observation.ts'
 import { decide, maxObservers } from '../../../server/verify/decide.ts'
 import { changed, paragraphs, replaced, teaPage } from './tea-page.ts'
@@ -450,7 +452,15 @@ describe('robots.txt', () => {
     const { decision, asks } = converse([robots('ada', rules), robots('bob', rules)], about)
     expect(asks).toEqual([{ lease: 'ada', kind: 'payload' }])
     expect(decision).toMatchObject({
-      settlement: { verdict: 'robots', state: 'rules', rules, valid: ['ada', 'bob'] },
+      settlement: {
+        verdict: 'robots',
+        robots: {
+          state: 'rules',
+          text: rules,
+          payloadDigest: toBase64Url(sha256(rules)),
+        },
+        valid: ['ada', 'bob'],
+      },
     })
   })
 
@@ -464,13 +474,13 @@ describe('robots.txt', () => {
   ] as const)('status %d means %s', (status, state) => {
     expect(
       settlement([robots('ada', rules, { status }), robots('bob', rules, { status })], about),
-    ).toMatchObject({ verdict: 'robots', state, rules: null, valid: ['ada', 'bob'] })
+    ).toEqual({ verdict: 'robots', robots: { state }, valid: ['ada', 'bob'] })
   })
 
   test('unreachable for two forbids everything', () => {
     expect(
       settlement([failedWitness('ada', 'connection'), failedWitness('bob', 'connection')], about),
-    ).toMatchObject({ verdict: 'robots', state: 'disallow-all', rules: null })
+    ).toMatchObject({ verdict: 'robots', robots: { state: 'disallow-all' } })
   })
 
   test('rules that differ for everybody forbid everything', () => {
@@ -478,15 +488,17 @@ describe('robots.txt', () => {
     expect(converse(different.slice(0, 2), about).decision).toEqual({ kind: 'observer', links: [] })
     expect(settlement(different, { ...about, available: 0 })).toMatchObject({
       verdict: 'robots',
-      state: 'disallow-all',
-      rules: null,
+      robots: { state: 'disallow-all' },
       valid: [],
     })
   })
 
   test('two that received the same outvote a third, which earns nothing', () => {
     const three = [robots('ada', 'Allow: /'), robots('bob', rules), robots('cyd', rules)]
-    expect(settlement(three, about)).toMatchObject({ rules, valid: ['bob', 'cyd'] })
+    expect(settlement(three, about)).toMatchObject({
+      robots: { text: rules },
+      valid: ['bob', 'cyd'],
+    })
   })
 
   test('a payload that nobody sends needs another observer', () => {
@@ -496,9 +508,12 @@ describe('robots.txt', () => {
     expect(converse(silent, about).decision).toEqual({ kind: 'observer', links: [] })
   })
 
-  test('a page of HTML instead of rules gives no rules', () => {
+  test('a page of HTML instead of rules forbids everything', () => {
     const html = ['ada', 'bob'].map((lease) => robots(lease, teaPage(), { type: 'text/html' }))
-    expect(settlement(html, about)).toMatchObject({ verdict: 'robots', rules: null })
+    expect(settlement(html, about)).toMatchObject({
+      verdict: 'robots',
+      robots: { state: 'disallow-all' },
+    })
   })
 })
 
