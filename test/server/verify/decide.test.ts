@@ -11,6 +11,10 @@ const articleText = paragraphs.join('\n')
 const noisy = (number: number, shown: Parameters<typeof teaPage>[0] = {}) =>
   teaPage({ promotion: `Visitor ${number} reads this.`, ...shown })
 
+/** Pages whose bytes differ where nobody looks: their lists are equal. */
+const unseen = (lease: string, number: number, said: Parameters<typeof witness>[2] = {}) =>
+  witness(lease, `${teaPage()}<!-- made for visitor ${number} -->`, said)
+
 describe('equal payloads', () => {
   test('two settle it, from one payload and a signature of each', () => {
     const { decision, asks } = converse([witness('ada', teaPage()), witness('bob', teaPage())])
@@ -176,6 +180,62 @@ describe('different payloads', () => {
         page: { grade: 'sentences', text: articleText, payloadDigest: null },
       },
     })
+  })
+
+  test('lists of one digest need not be sent: the payload tells them', () => {
+    const { decision, asks } = converse([unseen('ada', 1), unseen('bob', 2)])
+    expect(asks.map(({ kind, lease }) => `${kind} ${lease}`)).toEqual([
+      'payload ada',
+      'attest ada',
+      'attest bob',
+    ])
+    expect(decision).toMatchObject({
+      kind: 'settle',
+      invalid: [],
+      settlement: {
+        verdict: 'valid',
+        valid: ['ada', 'bob'],
+        page: { grade: 'sentences', text: articleText, agreementPermille: 1000 },
+      },
+    })
+  })
+
+  test('one observer sends a list for all who named its digest', () => {
+    const three = [unseen('ada', 1), unseen('bob', 2), witness('cyd', noisy(3))]
+    const { decision, asks } = converse(three, { quorum: 3 })
+    expect(asks.map(({ kind, lease }) => `${kind} ${lease}`).slice(0, 2)).toEqual([
+      'sentences ada',
+      'sentences cyd',
+    ])
+    expect(decision).toMatchObject({ kind: 'settle', settlement: { verdict: 'valid' } })
+    const silent = [unseen('ada', 1, { silentOn: ['sentences'] }), ...three.slice(1)]
+    for (const { facts } of three) facts.sentences = facts.payload = 'unasked'
+    expect(
+      converse(silent, { quorum: 3 })
+        .asks.filter(({ kind }) => kind === 'sentences')
+        .map(({ lease }) => lease),
+    ).toEqual(['ada', 'cyd', 'bob'])
+  })
+
+  test('a digest that its payload does not bear out is nobody’s list', () => {
+    const liar = unseen('ada', 1, { claims: teaPage({ promotion: 'Not what it holds.' }) })
+    const echo = unseen('bob', 2, { claims: teaPage({ promotion: 'Not what it holds.' }) })
+    const { decision } = converse([liar, echo, unseen('cyd', 3), unseen('dan', 4)])
+    expect(decision).toMatchObject({
+      kind: 'settle',
+      settlement: { verdict: 'valid', valid: ['cyd', 'dan'] },
+    })
+    expect(decision.kind === 'settle' && decision.invalid).toContain('ada')
+  })
+
+  test('of a quorum of one digest the next is asked when the payload does not come', () => {
+    const gone = unseen('ada', 1, { silentOn: ['payload'] })
+    expect(settlement([gone, unseen('bob', 2)])).toMatchObject({
+      verdict: 'valid',
+      page: { payloadLease: 'bob', attesters: ['bob', 'ada'] },
+    })
+    const neither = ['ada', 'bob'].map((lease, i) => unseen(lease, i, { silentOn: ['payload'] }))
+    expect(converse(neither).decision).toEqual({ kind: 'observer', links: [] })
   })
 
   test('a list under way is waited for', () => {
@@ -474,7 +534,7 @@ describe('robots.txt', () => {
   ] as const)('status %d means %s', (status, state) => {
     expect(
       settlement([robots('ada', rules, { status }), robots('bob', rules, { status })], about),
-    ).toEqual({ verdict: 'robots', robots: { state }, valid: ['ada', 'bob'] })
+    ).toMatchObject({ verdict: 'robots', robots: { state }, valid: ['ada', 'bob'] })
   })
 
   test('unreachable for two forbids everything', () => {
