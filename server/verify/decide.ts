@@ -1,5 +1,5 @@
 import { robotsStatusVerdict } from '../../lib/capture/robots.ts'
-import type { SentenceList } from '../../lib/capture/sentence-list.ts'
+import { decodeSentenceList, type SentenceList } from '../../lib/capture/sentence-list.ts'
 import { toBase64Url } from '../../lib/crypto/base64.ts'
 import { sha256 } from '../../lib/crypto/digest.ts'
 import type { FetchedObservation } from '../../lib/protocol/observation.ts'
@@ -164,18 +164,21 @@ function decideSentences(
   same: readonly Fetched[],
   random: () => number,
 ): Decision {
-  const unasked = same.filter((one) => one.sentences === 'unasked')
-  if (unasked.length > 0) {
-    return { kind: 'ask', asks: unasked.map(({ lease }) => ({ lease, kind: 'sentences' })) }
+  const heard = withKnownLists(same)
+  // Lists of one digest agree whole: a quorum of them needs no other, and theirs is in the payload.
+  const alike = largest(heard.filter(maySign), listDigest).slice(0, facts.quorum)
+  if (alike.length < facts.quorum) {
+    const asks = listsToAsk(heard)
+    if (asks.length > 0) return { kind: 'ask', asks }
+    if (heard.some((one) => one.sentences === 'asked')) return { kind: 'wait' }
+  } else if (!alike.some(isListed)) {
+    return decideUnlisted(facts, voters, alike, random)
   }
-  if (same.some((one) => one.sentences === 'asked')) return { kind: 'wait' }
-  const listed = same.filter(
-    (one): one is Fetched & { sentences: SentenceList } => typeof one.sentences === 'object',
-  )
+  const listed = heard.filter(isListed)
   if (listed.length < facts.quorum) return anotherObserver(facts, 'no sentences came')
 
   // Whoever did not sign will not be asked again: its list is heard, another is the member.
-  const able = listed.filter((one) => ![...one.attestationsAsked.values()].includes('gone'))
+  const able = listed.filter(maySign)
   const agreed = agreeOnSentences(
     able.map((one) => ({ lease: one.lease, list: one.sentences })),
     facts.quorum,
@@ -198,10 +201,7 @@ function decideSentences(
   const { holder, analysis } = payload
   if (!matches(holder.observation, analysis)) {
     // This observer's statement does not follow from its own payload: decide without it.
-    const decision = decideAmong(facts, without(voters, [holder]), random)
-    return decision.kind === 'settle'
-      ? { ...decision, invalid: [...decision.invalid, holder.lease] }
-      : decision
+    return decideWithoutLiar(facts, voters, holder, random)
   }
   const ordered = inOrderOf(holder, members)
   const main = agreeOnMain(
@@ -234,6 +234,71 @@ function decideSentences(
     links: commonLinks(analysis, ordered),
     invalid: agreed.outliers,
   })
+}
+
+/** A quorum names one list that nobody has sent: the payload of one of them tells it. */
+function decideUnlisted(
+  facts: TaskFacts,
+  voters: readonly Observer[],
+  alike: readonly Fetched[],
+  random: () => number,
+): Decision {
+  const payload = onePayload(alike, random)
+  if (payload.kind === 'gone') return decideAmong(facts, without(voters, alike), random)
+  if (payload.kind !== 'payload') return payload
+  // It is here and tells another list: its observer's statement does not follow from it.
+  return decideWithoutLiar(facts, voters, payload.holder, random)
+}
+
+function decideWithoutLiar(
+  facts: TaskFacts,
+  voters: readonly Observer[],
+  liar: Fetched,
+  random: () => number,
+): Decision {
+  const decision = decideAmong(facts, without(voters, [liar]), random)
+  return decision.kind === 'settle'
+    ? { ...decision, invalid: [...decision.invalid, liar.lease] }
+    : decision
+}
+
+/** One observer for each list that nobody has sent or is asked for. */
+function listsToAsk(heard: readonly Fetched[]): Ask[] {
+  const under = new Set(heard.filter((one) => one.sentences === 'asked').map(listDigest))
+  return heard.flatMap((one): Ask[] => {
+    if (one.sentences !== 'unasked' || under.has(listDigest(one))) return []
+    under.add(listDigest(one))
+    return [{ lease: one.lease, kind: 'sentences' }]
+  })
+}
+
+/** Equal digests name equal lists: what one has sent, or the reader found in its payload, stands for all. */
+function withKnownLists(observers: readonly Fetched[]): Fetched[] {
+  const known = new Map<string, SentenceList>()
+  for (const one of observers) {
+    if (isListed(one)) known.set(listDigest(one), one.sentences)
+    const { payload } = one
+    if (typeof payload !== 'object' || !payload.ok || known.has(payload.listDigest)) continue
+    const decoded = decodeSentenceList(payload.list)
+    if (!decoded.ok) throw new Error(`our own sentence list does not decode: ${decoded.reason}`)
+    known.set(payload.listDigest, decoded.list)
+  }
+  return observers.map((one) => ({
+    ...one,
+    sentences: known.get(listDigest(one)) ?? one.sentences,
+  }))
+}
+
+function listDigest({ observation }: Fetched): string {
+  return observation.sentences.digest
+}
+
+function isListed(one: Fetched): one is Fetched & { sentences: SentenceList } {
+  return typeof one.sentences === 'object'
+}
+
+function maySign(one: Observer): boolean {
+  return ![...one.attestationsAsked.values()].includes('gone')
 }
 
 interface Agreed {
