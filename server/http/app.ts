@@ -2,6 +2,8 @@ import { createGunzip } from 'node:zlib'
 import Fastify, { type FastifyInstance, type FastifyRequest, LogController } from 'fastify'
 import type { Logger } from 'pino'
 import type * as z from 'zod/mini'
+import { BlobStoreOverloaded } from '../store/blob-store.ts'
+import { isAway } from '../store/database.ts'
 import { HttpProblem, problemBody } from './problem.ts'
 
 /** Decoded JSON. 32 observations of 4 KiB and their signatures are 140 KiB. */
@@ -83,11 +85,7 @@ export function parsed<T extends z.ZodMiniType>(schema: T, body: unknown): z.out
 
 function asProblem(error: unknown): HttpProblem {
   if (error instanceof HttpProblem) return error
-  const { statusCode, message, code } = error as {
-    statusCode?: number
-    message?: string
-    code?: string
-  }
+  const { statusCode, message } = error as { statusCode?: number; message?: string }
   if (statusCode === 413)
     return new HttpProblem('too-large', 'The body is larger than this call takes.')
   if (statusCode === 415) {
@@ -96,9 +94,10 @@ function asProblem(error: unknown): HttpProblem {
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) {
     return new HttpProblem('malformed', message ?? 'The request is not well formed.')
   }
-  // The pool gives up after ten seconds, and PostgreSQL says 57P0x while it goes down.
-  if (/timeout exceeded when trying to connect/.test(message ?? '') || code?.startsWith('57P')) {
-    return new HttpProblem('overloaded', 'The database is busy. Try again.', 5)
+  // Not logged here: the pool and the loops of the pipeline say it.
+  if (isAway(error)) return new HttpProblem('overloaded', 'The database is busy. Try again.', 2)
+  if (error instanceof BlobStoreOverloaded) {
+    return new HttpProblem('overloaded', 'Payloads come faster than they can be stored.', 5)
   }
   return new HttpProblem('internal', 'Something failed here; it is logged. Try again later.', 30)
 }

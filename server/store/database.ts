@@ -132,6 +132,24 @@ function isConflict(error: unknown): boolean {
   return code === '40001' || code === '40P01'
 }
 
+/**
+ * Whether an error says that the database could not be reached, or was lost on the way: it starts,
+ * stops, or all of its connections are busy. Nothing is wrong with what was asked; ask again.
+ */
+export function isAway(error: unknown): boolean {
+  if (!(error instanceof Error)) return false
+  const { code, syscall } = error as { code?: unknown; syscall?: unknown }
+  // Class 08 is a failed connection, 57P a server that goes down or comes up.
+  if (typeof code === 'string' && /^(08|57P)/.test(code)) return true
+  // The socket's file is gone while the server is.
+  if (code === 'ENOENT') return syscall === 'connect'
+  if (code === 'ECONNREFUSED' || code === 'ECONNRESET' || code === 'EPIPE') return true
+  // `pg` and its pool give these no code.
+  return /^Connection terminated|connection error and is not queryable|^timeout exceeded when trying to connect/.test(
+    error.message,
+  )
+}
+
 const valueParsers: pg.CustomTypesConfig = {
   getTypeParser: (oid: number, format?: 'text' | 'binary') => {
     if (format === 'binary') return pg.types.getTypeParser(oid, 'binary')
