@@ -22,7 +22,11 @@ export async function ring(db: Queryable, rings: readonly Ring[]) {
   ])
 }
 
-/** Listens on a connection of its own, and connects again when it is lost. */
+/**
+ * Listens on a connection of its own, and connects again when it is lost. Then everybody is rung
+ * once for everything, since nobody knows what was missed: between its own looks at outcomes a
+ * node waits for minutes.
+ */
 export async function listenForRings(options: {
   connection: pg.ClientConfig
   onRing: (ring: Ring) => void
@@ -31,7 +35,7 @@ export async function listenForRings(options: {
   let client: pg.Client | null = null
   let closed = false
   let retry: NodeJS.Timeout | undefined
-  const connect = async () => {
+  const connect = async (): Promise<boolean> => {
     const next = new pg.Client(options.connection)
     next.on('notification', (notification) => {
       if (notification.payload) options.onRing(JSON.parse(notification.payload) as Ring)
@@ -40,14 +44,21 @@ export async function listenForRings(options: {
       if (client !== next || closed) return
       client = null
       options.log.warn({ err: error }, 'doorbell lost its database connection; connecting again')
-      // A ring that is missed meanwhile costs a poll: nodes ask on their own every few seconds.
-      retry = setTimeout(() => void connect().catch(again), 1000)
+      retry = setTimeout(() => void listenAgain(), 1000)
     }
     client = next
     next.on('error', again)
     next.on('end', () => again())
     await next.connect().catch((error: Error) => again(error))
     if (client === next) await next.query(`listen ${channel}`)
+    return client === next
+  }
+  const listenAgain = async () => {
+    // A connection that is lost again tries again by its own `end`.
+    if (!(await connect().catch(() => false))) return
+    for (const notice of ['work', 'follow-ups', 'outcomes'] as const) {
+      options.onRing({ node: null, notice })
+    }
   }
   await connect()
   return {
