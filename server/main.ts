@@ -166,6 +166,8 @@ async function keepDatabase(
         binaries: config.postgresBinaries ?? undefined,
       })
       log.info('the embedded database runs again')
+      // Told to stop meanwhile: nobody else would end it.
+      if (stopped()) await workspace.postgres.stop()
     } catch (error) {
       return new Error('The embedded database ended and does not start again.', { cause: error })
     }
