@@ -16,7 +16,7 @@ export function MeterFacts(props: { meter: Overview['meter']; nowMs: number }) {
           <br />
           <span class="small quiet">
             Measured {agoWords(last.atMs, nowMs)}, kept on this device. At most{' '}
-            {Math.round(DEFAULT_IDLE_SHARE.share * 100)} % of it is used.
+            {Math.round(DEFAULT_IDLE_SHARE.share * 100)}&nbsp;% of it is used.
           </span>
         </p>
       ) : (
