@@ -9,6 +9,7 @@ import { isUsablePublicKey, verify } from '../../lib/crypto/ed25519.ts'
 import { attestationBatch } from '../../lib/protocol/attestation-batch.ts'
 import { canonicalJson } from '../../lib/protocol/canonical-json.ts'
 import { consent } from '../../lib/protocol/consent.ts'
+import { envelope as envelopeSchema } from '../../lib/protocol/fields.ts'
 import { attestation } from '../../lib/protocol/follow-up.ts'
 import { leaseRequest } from '../../lib/protocol/lease.ts'
 import {
@@ -119,7 +120,7 @@ export function registerNodeRoutes(
 
   app.post('/v1/consents', async (request, reply) => {
     const me = await node(request)
-    const envelope = request.body as Parameters<typeof statement>[0]
+    const envelope = parsed(envelopeSchema, request.body)
     const said = parsed(consent, await statement(envelope, payloadType.consent, me.publicKey))
     await database.transaction(async (tx) => {
       const stored = await putConsent(tx, {
