@@ -30,6 +30,7 @@ export function createDoorbells(options: { db: Queryable; log: Logger; trustedPr
 
   server.on('connection', (socket: WebSocket, request: IncomingMessage) => {
     let nodeId: string | null = null
+    let lookedUp = false
     let heardAt = Date.now()
     const watch = setInterval(() => {
       if (Date.now() - heardAt > silentMs) socket.terminate()
@@ -51,7 +52,8 @@ export function createDoorbells(options: { db: Queryable; log: Logger; trustedPr
       const message = isBinary ? null : socketRequest.safeParse(json(data.toString()))
       if (!message?.success) return socket.close(4400, 'not a message of this protocol')
       if (message.data.type === 'ping') return send(socket, { type: 'pong' })
-      if (nodeId !== null) return
+      if (lookedUp) return
+      lookedUp = true
       const ip = peerAddress(request, options.trustedProxies)
       useSession(
         db,
@@ -61,6 +63,8 @@ export function createDoorbells(options: { db: Queryable; log: Logger; trustedPr
       ).then(
         (session) => {
           if (!session) return socket.close(4401, 'no session')
+          // Gone meanwhile: `close` has been, and nothing would take it off the list.
+          if (socket.readyState !== socket.OPEN) return
           nodeId = session.nodeId.toString('hex')
           sockets.set(nodeId, (sockets.get(nodeId) ?? new Set()).add(socket))
           send(socket, { type: 'ready' })
