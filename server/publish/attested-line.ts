@@ -19,7 +19,7 @@ export type AttestedLine = {
 }
 
 /** Undefined unless the line is a row as it was committed: canonical JSON of exactly its members. */
-export function parseAttestedLine(line: string): AttestedLine | undefined {
+export function parseAttestedLine(line: Uint8Array): AttestedLine | undefined {
   const attested = attestedRow.safeParse(parseJson(line)).data
   const parsed = attested && row.safeParse(parseJson(attested.row)).data
   if (attested === undefined || parsed === undefined) return undefined

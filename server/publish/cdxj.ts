@@ -1,4 +1,5 @@
 import * as z from 'zod/mini'
+import { decodeUtf8, parseJson } from './parse-json.ts'
 import type { RecordLocation } from './warc.ts'
 import { decimal } from './warc-record.ts'
 
@@ -38,11 +39,13 @@ export function formatCdxj(entry: CdxjEntry): string {
 }
 
 /** Reads a line. Undefined when it is not one that `formatCdxj` could have written. */
-export function parseCdxj(line: string): CdxjEntry | undefined {
-  const parts = /^(\S+) (\d{4})(\d{2})(\d{2})000000 (\{.*\})$/.exec(line)
+export function parseCdxj(line: Uint8Array): CdxjEntry | undefined {
+  const text = decodeUtf8(line)
+  if (text === undefined) return undefined
+  const parts = /^(\S+) (\d{4})(\d{2})(\d{2})000000 (\{.*\})$/.exec(text)
   if (parts === null) return undefined
   const [, surt = '', year, month, dayOfMonth, json = ''] = parts
-  const fields = parseFields(json)
+  const fields = fieldsSchema.safeParse(parseJson(json)).data
   if (fields === undefined) return undefined
   const offset = decimal(fields.offset)
   const length = decimal(fields.length)
@@ -63,18 +66,9 @@ const short = z.string().check(z.maxLength(200))
 const fieldsSchema = z.strictObject({
   url: z.string().check(z.maxLength(2048)),
   mime: short,
-  status: z.string().check(z.regex(/^\d{3}$/)),
+  status: z.string().check(z.regex(/^[1-9]\d{2}$/)),
   digest: z.string().check(z.regex(/^sha256:[0-9a-f]{64}$/)),
   length: short,
   offset: short,
   filename: short,
 })
-
-function parseFields(json: string): z.infer<typeof fieldsSchema> | undefined {
-  try {
-    return fieldsSchema.safeParse(JSON.parse(json)).data
-  } catch (error) {
-    if (error instanceof SyntaxError) return undefined
-    throw error
-  }
-}

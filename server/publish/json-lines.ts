@@ -1,7 +1,6 @@
 import { type FileHandle, open } from 'node:fs/promises'
 import type { Readable } from 'node:stream'
-import { createGunzip } from 'node:zlib'
-import { gzipMember } from './gzip-member.ts'
+import { gzipMember, unpackMembers } from './gzip-member.ts'
 
 /** Lines a gzip member holds before it is closed. Bounds memory; readers see one stream. */
 const memberBytes = 1024 * 1024
@@ -50,25 +49,24 @@ export class JsonLinesWriter {
 export class LinesError extends Error {}
 
 /**
- * The lines of a file, without their line feeds. Every line must end in one.
+ * The lines of a file, without their line feeds, as bytes that are good until the next is asked for.
+ * Every line must end in one.
  *
- * @throws LinesError when the file is damaged, is not UTF-8, or a line exceeds `maxLineBytes`
+ * @throws LinesError when the file is damaged or a line exceeds `maxLineBytes`
  */
 export async function* readLines(
   source: Readable,
   options: { gzip: boolean; maxLineBytes: number },
-): AsyncGenerator<string> {
-  const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+): AsyncGenerator<Buffer> {
   let rest: Buffer = Buffer.alloc(0)
-  const unpacked = options.gzip ? source.pipe(createGunzip()) : source
-  if (unpacked !== source) source.on('error', (error) => unpacked.destroy(error))
+  const unpacked: AsyncIterable<Buffer> = options.gzip ? unpackMembers(source) : source
   try {
     for await (const chunk of unpacked) {
       let from = 0
-      const bytes = rest.length === 0 ? (chunk as Buffer) : Buffer.concat([rest, chunk as Buffer])
+      const bytes = rest.length === 0 ? chunk : Buffer.concat([rest, chunk])
       for (let end = bytes.indexOf(10); end >= 0; end = bytes.indexOf(10, from)) {
         if (end - from > options.maxLineBytes) throw new LinesError('a line is too long')
-        yield utf8.decode(bytes.subarray(from, end))
+        yield bytes.subarray(from, end)
         from = end + 1
       }
       rest = bytes.subarray(from)
@@ -79,7 +77,6 @@ export async function* readLines(
     if (error instanceof LinesError) throw error
     throw new LinesError(error instanceof Error ? error.message : String(error), { cause: error })
   } finally {
-    unpacked.destroy()
     source.destroy()
   }
 }

@@ -2,8 +2,8 @@ import { constants } from 'node:fs'
 import { open, opendir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
-import { gunzipBounded } from './gzip-member.ts'
-import { type ParsedRecord, parseRecords } from './warc-record.ts'
+import { firstMember } from './gzip-member.ts'
+import { type ParsedRecord, parseRecord } from './warc-record.ts'
 
 /** A log of 2^26 leaves has 2^18 tiles; no release needs more files than that. */
 const maxFiles = 300_000
@@ -85,16 +85,34 @@ export class ReleaseFolder {
     }
   }
 
-  /** The records in a range of gzip members. Undefined when it is not whole members of records. */
+  /** The record in a range of bytes. Undefined when it is not exactly one member with one record. */
+  async readRecord(
+    path: string,
+    offset: number,
+    length: number,
+  ): Promise<ParsedRecord | undefined> {
+    const records = await this.readRecords(path, offset, length)
+    return records?.length === 1 ? records[0] : undefined
+  }
+
+  /** The records in a range of bytes. Undefined when it is not whole members of one record each. */
   async readRecords(
     path: string,
     offset: number,
     length: number,
   ): Promise<ParsedRecord[] | undefined> {
     if (length > maxMemberBytes) return undefined
-    const packed = await this.readRange(path, offset, length)
-    const bytes = packed && gunzipBounded(packed, maxRecordBytes)
-    return bytes && parseRecords(bytes)
+    let packed = await this.readRange(path, offset, length)
+    if (packed === undefined) return undefined
+    const records: ParsedRecord[] = []
+    while (packed.length > 0) {
+      const member = firstMember(packed, maxRecordBytes)
+      const record = member && parseRecord(member.content)
+      if (member === undefined || record === undefined) return undefined
+      records.push(record)
+      packed = packed.subarray(member.length)
+    }
+    return records
   }
 }
 

@@ -1,6 +1,6 @@
 import { fromBase64, fromBase64Url, toBase64Url } from '../../lib/crypto/base64.ts'
 import { equalBytes, sha256 } from '../../lib/crypto/digest.ts'
-import { type Envelope, verifyEnvelope } from '../../lib/crypto/dsse.ts'
+import type { Envelope } from '../../lib/crypto/dsse.ts'
 import { toHex } from '../../lib/crypto/hex.ts'
 import { type Campaign, campaign } from '../../lib/protocol/campaign.ts'
 import { canonicalJson } from '../../lib/protocol/canonical-json.ts'
@@ -16,6 +16,7 @@ import { formatVerifierKey, type NoteVerifier, parseVerifierKey } from '../../li
 import { decodeTile, tilePath, tileWidth } from '../../lib/tlog/tile.ts'
 import type { Findings } from './findings.ts'
 import { parseJson } from './parse-json.ts'
+import { payloadOf, verifyReleaseEnvelope } from './release-envelope.ts'
 import type { ReleaseFolder } from './release-folder.ts'
 
 /** A signed note, a manifest of 100 sites or a list of a hundred campaigns fits many times over. */
@@ -137,18 +138,19 @@ export async function verifyEntries(
   findings: Findings,
 ): Promise<ClearEntry[]> {
   const path = 'log/entries.jsonl'
-  const text = (await folder.read(path, entriesBytes))?.toString()
-  if (text === undefined) {
+  const bytes = await folder.read(path, entriesBytes)
+  if (bytes === undefined) {
     findings.add(3, path, 'is missing or too large')
     return []
   }
   const entries: ClearEntry[] = []
-  const lines = text.split('\n')
+  // One character a byte: what is not UTF-8 is the fault of its line alone.
+  const lines = bytes.toString('latin1').split('\n')
   if (lines.pop() !== '') findings.add(3, path, 'the last line has no line feed')
   let previous = -1
   for (const [at, line] of lines.entries()) {
     const where = `${path} line ${at + 1}`
-    const read = parseEntry(line)
+    const read = parseEntry(Buffer.from(line, 'latin1'))
     if (read === undefined) {
       findings.add(3, where, 'is not an entry of the log')
       continue
@@ -191,7 +193,7 @@ export async function verifyNetwork(
     return undefined
   }
   const campaignKey = fromBase64Url(claimed.campaignKey)
-  const verdict = await verifyEnvelope(first.envelope, payloadType.network, campaignKey)
+  const verdict = await verifyReleaseEnvelope(first.envelope, payloadType.network, campaignKey)
   if (!verdict.ok) {
     findings.add(3, 'log/entries.jsonl entry 0', 'the network is not signed by its campaign key', {
       found: verdict.reason,
@@ -299,13 +301,13 @@ async function manifestComplaint(
   if (path !== `campaigns/${manifest.id}.json`) return `is named for another campaign than its id`
   if (operator !== undefined) {
     const key = fromBase64Url(operator.campaignKey)
-    const verdict = await verifyEnvelope(envelope, payloadType.campaign, key)
+    const verdict = await verifyReleaseEnvelope(envelope, payloadType.campaign, key)
     if (!verdict.ok) return 'the manifest is not signed by the network’s campaign key'
   }
   return inLog.has(canonicalJson(envelope)) ? undefined : 'is not in the log in clear'
 }
 
-function parseEntry(line: string): (ClearEntry & { text: string }) | undefined {
+function parseEntry(line: Buffer): (ClearEntry & { text: string }) | undefined {
   const read = parseJson(line)
   if (typeof read !== 'object' || read === null || Object.keys(read).length !== 2) return undefined
   const { leafIndex, entry: text } = read as { leafIndex?: unknown; entry?: unknown }
@@ -318,17 +320,7 @@ function parseEntry(line: string): (ClearEntry & { text: string }) | undefined {
 
 async function readJson(folder: ReleaseFolder, path: string): Promise<unknown> {
   const bytes = await folder.read(path, smallFileBytes)
-  return bytes && parseJson(bytes.toString())
-}
-
-/** The payload of an envelope as JSON, not yet believed. */
-function payloadOf(envelope: Envelope): unknown {
-  try {
-    return parseJson(Buffer.from(fromBase64(envelope.payload)).toString())
-  } catch (error) {
-    if (error instanceof SyntaxError) return undefined
-    throw error
-  }
+  return bytes && parseJson(bytes)
 }
 
 function sameJson(a: unknown, b: Envelope): boolean {

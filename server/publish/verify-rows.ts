@@ -1,6 +1,5 @@
 import { fromBase64Url, toBase64Url } from '../../lib/crypto/base64.ts'
 import { equalBytes } from '../../lib/crypto/digest.ts'
-import { verifyEnvelope } from '../../lib/crypto/dsse.ts'
 import { toHex } from '../../lib/crypto/hex.ts'
 import type { Campaign } from '../../lib/protocol/campaign.ts'
 import { canonicalJson } from '../../lib/protocol/canonical-json.ts'
@@ -18,7 +17,8 @@ import {
 import { maxRows } from './build-release.ts'
 import type { Findings } from './findings.ts'
 import { LinesError, readLines } from './json-lines.ts'
-import { parseJson } from './parse-json.ts'
+import { decodeUtf8, parseJson } from './parse-json.ts'
+import { verifyReleaseEnvelope } from './release-envelope.ts'
 import type { ReleaseFolder } from './release-folder.ts'
 import type { Leaves } from './verify-log.ts'
 import { type NamedRecords, textComplaint } from './verify-warc.ts'
@@ -48,7 +48,7 @@ export async function verifyRows(
     findings.add(7, attestationsPath, 'is missing')
     return counts
   }
-  const seen: Seen = { leaves: new Set(), keys: new Set(), texts: new Set() }
+  const seen: Seen = { leaves: new Set(), keys: new Set(), texts: new Set(), places: new Set() }
   let waiting: Promise<Complaint[]>[] = []
   const settle = async () => {
     for (const complaints of await Promise.all(waiting)) {
@@ -100,7 +100,13 @@ type Complain = {
 }
 
 /** What earlier lines used up or established. */
-type Seen = { leaves: Set<number>; keys: Set<string>; texts: Set<string> }
+type Seen = {
+  leaves: Set<number>
+  keys: Set<string>
+  texts: Set<string>
+  /** Where the rows with a text of their own have it. */
+  places: Set<string>
+}
 
 function complaintsAbout(where: string): Complain {
   const list: Complaint[] = []
@@ -115,6 +121,7 @@ function checkAgainstEarlier(
   seen: Seen,
   complain: Complain,
 ): void {
+  const { file, offset, length } = attested.warc
   if (seen.leaves.has(attested.leafIndex)) {
     complain(7, `leaf ${attested.leafIndex} of the log stands for an earlier row already`)
   }
@@ -127,9 +134,15 @@ function checkAgainstEarlier(
       seen.keys.add(keyid)
     }
   }
-  if (!row.duplicate) seen.texts.add(row.text)
-  else if (!seen.texts.has(row.text)) {
+  const place = JSON.stringify([row.text, file, offset, length])
+  if (!row.duplicate) {
+    seen.texts.add(row.text)
+    seen.places.add(place)
+  } else if (!seen.texts.has(row.text)) {
     complain(8, 'is a duplicate, but no earlier row has its text', { found: row.text })
+  } else if (!seen.places.has(place)) {
+    // A record of its own would have an address and a day that nobody signed.
+    complain(7, 'is a duplicate, but points to another record than the earlier row')
   }
 }
 
@@ -138,14 +151,14 @@ function checkPage({ attested, row }: AttestedLine, context: RowContext, complai
   context.named.addSpan(attested.warc)
   if (row.payload !== null) {
     const digest = labelOf(row.payload)
-    if (!context.named.takePage(row.url, row.day, digest)) {
+    if (!context.named.takePage(row, digest)) {
       complain(7, 'the WARC index has no record of this page with this payload', {
         expected: digest,
       })
     } else if (!context.named.hasPayload(digest)) {
       complain(7, 'no response record of the release has this payload', { expected: digest })
     }
-  } else if (row.duplicate && !context.named.takePage(row.url, row.day, labelOf(row.text))) {
+  } else if (row.duplicate && !context.named.takePage(row, labelOf(row.text))) {
     complain(7, 'the WARC index has no revisit record of this duplicate')
   }
 }
@@ -222,10 +235,10 @@ async function attestationComplaint(
   const [signature] = envelope.signatures
   if (signature === undefined || envelope.signatures.length > 1) return 'has not one signature'
   const key = fromBase64Url(signature.keyid)
-  const verdict = await verifyEnvelope(envelope, payloadType.attestation, key)
+  const verdict = await verifyReleaseEnvelope(envelope, payloadType.attestation, key)
   if (!verdict.ok) return `is not signed by the key it names (${verdict.reason})`
-  const text = Buffer.from(verdict.payload).toString()
-  const statement = attestation.safeParse(parseJson(text)).data
+  const text = decodeUtf8(verdict.payload)
+  const statement = attestation.safeParse(parseJson(verdict.payload)).data
   if (statement === undefined || canonicalJson(statement) !== text) {
     return 'does not hold a statement in canonical JSON'
   }

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
-import { parseCdxj, revisitMime } from './cdxj.ts'
+import type { Row } from '../../lib/protocol/release.ts'
+import { type CdxjEntry, parseCdxj, revisitMime } from './cdxj.ts'
 import type { Findings } from './findings.ts'
 import { LinesError, readLines } from './json-lines.ts'
 import type { ReleaseFolder } from './release-folder.ts'
@@ -18,21 +19,23 @@ const maxGapBytes = 64 * 1024
 export class NamedRecords {
   /** Length by offset, by file. */
   readonly #spans = new Map<string, Map<number, number>>()
-  /** Line of the index by page; 0 once a row has asked for it. */
-  readonly #pages = new Map<string, number>()
+  readonly #pages = new Set<string>()
+  /** Line of the index by what a row must be to ask for it. */
+  readonly #lines = new Map<string, number>()
   /** Labelled digests whose response record is there and good. */
   readonly #payloads = new Set<string>()
 
-  addPage(url: string, day: string, digest: string, line: number): void {
-    this.#pages.set(pageKey(url, day, digest), line)
+  addPage({ url, day, digest, mime, status }: CdxjEntry, line: number): void {
+    this.#pages.add(keyOf(url, day, digest))
+    this.#lines.set(keyOf(url, day, digest, status, mime), line)
   }
 
   /** Whether the index has this page. A row asks; what no row asks for should not be there. */
-  takePage(url: string, day: string, digest: string): boolean {
-    const key = pageKey(url, day, digest)
-    if (!this.#pages.has(key)) return false
-    this.#pages.set(key, 0)
-    return true
+  takePage({ url, day, status, type }: Row, digest: string): boolean {
+    for (const mime of [type, revisitMime]) {
+      this.#lines.delete(keyOf(url, day, digest, status, mime))
+    }
+    return this.#pages.has(keyOf(url, day, digest))
   }
 
   addPayload(digest: string): void {
@@ -50,7 +53,7 @@ export class NamedRecords {
 
   /** Lines of the index that belong to no row. */
   get unclaimedLines(): number[] {
-    return [...this.#pages.values()].filter((line) => line > 0)
+    return [...this.#lines.values()]
   }
 
   /** Offset and length of what is named in a file, by offset. */
@@ -80,11 +83,10 @@ export async function verifyIndex(
         findings.add(7, indexPath, 'has more lines than there are rows')
         break
       }
-      const bytes = Buffer.from(text)
-      if (Buffer.compare(previous, bytes) > 0) {
+      if (Buffer.compare(previous, text) > 0) {
         findings.add(7, `${indexPath} line ${line}`, 'is not in ascending order')
       }
-      previous = bytes
+      previous = Buffer.from(text)
       await verifyIndexLine(folder, text, line, named, findings)
     }
   } catch (error) {
@@ -96,7 +98,7 @@ export async function verifyIndex(
 
 async function verifyIndexLine(
   folder: ReleaseFolder,
-  text: string,
+  text: Buffer,
   line: number,
   named: NamedRecords,
   findings: Findings,
@@ -107,7 +109,7 @@ async function verifyIndexLine(
     findings.add(7, where, 'is not a line of CDXJ as the specification has it')
     return
   }
-  named.addPage(entry.url, entry.day, entry.digest, line)
+  named.addPage(entry, line)
   const record = await readRecord(folder, entry.location)
   if (record === undefined) {
     findings.add(7, where, 'names no record', { found: describe(entry.location) })
@@ -134,7 +136,7 @@ function responseComplaint(record: ParsedRecord, digest: string): string | undef
     return 'the payload of its record has another digest'
   }
   return record.fields.get('warc-payload-digest') === digest
-    ? digestComplaint(record)
+    ? recordComplaint(record)
     : 'its record states another payload digest'
 }
 
@@ -150,7 +152,7 @@ function revisitComplaint(record: ParsedRecord, digest: string): string | undefi
   if (record.block.length > 0 && httpBody(record.block)?.length !== 0) {
     return 'its record is a revisit with a body'
   }
-  return digestComplaint(record)
+  return recordComplaint(record)
 }
 
 /** Whether the record at a row's `warc` is the row's text. Undefined when it is. */
@@ -173,7 +175,10 @@ export async function textComplaint(
   if (page !== undefined && record.fields.get('warc-date') !== page.day) {
     return 'its record is of another day'
   }
-  return digestComplaint(record)
+  if (record.fields.get('warc-payload-digest') !== labelledDigest(record.block)) {
+    return 'its record states another payload digest'
+  }
+  return recordComplaint(record)
 }
 
 /** Step 7, the rest of the WARC files: they hold nothing that no row stands for. */
@@ -183,7 +188,11 @@ export async function verifyCoverage(
   findings: Findings,
 ): Promise<void> {
   for (const line of named.unclaimedLines) {
-    findings.add(7, `${indexPath} line ${line}`, 'is of a page that no row says it is')
+    findings.add(
+      7,
+      `${indexPath} line ${line}`,
+      'is not as any row has it: its page, digest, status and type',
+    )
   }
   for (const path of folder.paths) {
     if (!/^warc\/.*\.warc\.gz$/.test(path)) continue
@@ -210,7 +219,10 @@ async function verifyGap(
   const records =
     end - start > maxGapBytes ? undefined : await folder.readRecords(path, start, end - start)
   if (records === undefined) findings.add(7, where, 'belong to no row and are no notes either')
-  else if (!records.every(isNote)) findings.add(7, where, 'hold a record that belongs to no row')
+  for (const record of records ?? []) {
+    const complaint = isNote(record) ? recordComplaint(record) : 'its record belongs to no row'
+    if (complaint !== undefined) findings.add(7, where, complaint)
+  }
 }
 
 /** What may stand in a WARC file without a row: it says nothing of a page. */
@@ -224,14 +236,24 @@ async function readRecord(
   { file, offset, length }: RecordLocation,
 ): Promise<ParsedRecord | undefined> {
   if (!/^warc\/.*\.warc\.gz$/.test(file)) return undefined
-  const records = await folder.readRecords(file, offset, length)
-  return records?.length === 1 ? records[0] : undefined
+  return folder.readRecord(file, offset, length)
 }
 
-function digestComplaint({ fields, block }: ParsedRecord): string | undefined {
-  return fields.get('warc-block-digest') === labelledDigest(block)
-    ? undefined
-    : 'its record states another block digest'
+/** What is wrong with a record of whatever type. */
+function recordComplaint({ fields, block }: ParsedRecord): string | undefined {
+  if (fields.get('warc-block-digest') !== labelledDigest(block)) {
+    return 'its record states another block digest'
+  }
+  // A time of day would say when somebody read the page.
+  if (fields.get('warc-type') !== 'warcinfo' && !isDay(fields.get('warc-date') ?? '')) {
+    return 'its record has a date that is no day'
+  }
+  return undefined
+}
+
+function isDay(text: string): boolean {
+  const at = Date.parse(`${text}T00:00:00Z`)
+  return !Number.isNaN(at) && new Date(at).toISOString() === `${text}T00:00:00.000Z`
 }
 
 function describe({ file, offset, length }: RecordLocation): string {
@@ -239,6 +261,6 @@ function describe({ file, offset, length }: RecordLocation): string {
 }
 
 /** Of one length, whatever the address's. */
-function pageKey(url: string, day: string, digest: string): string {
-  return createHash('sha256').update(`${day} ${digest} ${url}`).digest('base64')
+function keyOf(...parts: (string | number)[]): string {
+  return createHash('sha256').update(JSON.stringify(parts)).digest('base64')
 }

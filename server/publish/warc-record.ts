@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { gzipMember } from './gzip-member.ts'
+import { decodeUtf8 } from './parse-json.ts'
 
 /** A WARC 1.1 record: named fields in order, and its block. Content-Length is added when written. */
 export type WarcRecord = {
@@ -28,23 +29,22 @@ export function encodeRecord({ fields, block }: WarcRecord): Buffer {
   )
 }
 
-/** Takes unpacked records apart. Undefined unless the bytes are whole records and nothing else. */
-export function parseRecords(bytes: Buffer): ParsedRecord[] | undefined {
-  const records: ParsedRecord[] = []
-  let at = 0
-  while (at < bytes.length) {
-    const headEnd = bytes.indexOf(crlfTwice, at)
-    if (headEnd < 0 || headEnd - at > maxHeadBytes) return undefined
-    const fields = parseFields(bytes.toString('utf8', at, headEnd))
-    const length = decimal(fields?.get('content-length'))
-    if (fields === undefined || length === undefined) return undefined
-    const start = headEnd + crlfTwice.length
-    const end = start + length
-    if (bytes.toString('latin1', end, end + crlfTwice.length) !== crlfTwice) return undefined
-    records.push({ fields, block: bytes.subarray(start, end) })
-    at = end + crlfTwice.length
+/** Takes an unpacked record apart. Undefined unless the bytes are one record and nothing else. */
+export function parseRecord(bytes: Buffer): ParsedRecord | undefined {
+  const headEnd = bytes.indexOf(crlfTwice)
+  if (headEnd < 0 || headEnd > maxHeadBytes) return undefined
+  const head = decodeUtf8(bytes.subarray(0, headEnd))
+  const fields = head === undefined ? undefined : parseFields(head)
+  const length = decimal(fields?.get('content-length'))
+  if (fields === undefined || length === undefined) return undefined
+  // WARC 1.1 §5: these are mandatory, as is Content-Length.
+  if (!['warc-type', 'warc-record-id', 'warc-date'].every((name) => fields.has(name))) {
+    return undefined
   }
-  return records
+  const start = headEnd + crlfTwice.length
+  const end = start + length
+  if (bytes.toString('latin1', end) !== crlfTwice) return undefined
+  return { fields, block: bytes.subarray(start, end) }
 }
 
 /** `sha256:` and lower-case hex, as every digest in our WARC and CDXJ files is written. */

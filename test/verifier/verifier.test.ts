@@ -1,7 +1,6 @@
 import { execFile, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import {
-  appendFile,
   cp,
   mkdir,
   mkdtemp,
@@ -15,21 +14,31 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { gunzipSync, gzipSync, inflateRawSync } from 'node:zlib'
+import { gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { toBase64Url } from '../../lib/crypto/base64.ts'
 import { sha256 } from '../../lib/crypto/digest.ts'
 import { type Envelope, signEnvelope } from '../../lib/crypto/dsse.ts'
 import { publicKeyBytes } from '../../lib/crypto/ed25519.ts'
-import { canonicalJson } from '../../lib/protocol/canonical-json.ts'
 import type { Attestation } from '../../lib/protocol/follow-up.ts'
 import { payloadType } from '../../lib/protocol/payload-type.ts'
-import type { AttestedRow, Row } from '../../lib/protocol/release.ts'
+import type { Row } from '../../lib/protocol/release.ts'
 import { signCheckpoint } from '../../lib/tlog/checkpoint.ts'
 import { rootHash } from '../../lib/tlog/merkle.ts'
 import { formatVerifierKey, noteSigner, noteVerifier } from '../../lib/tlog/note.ts'
 import { sealRelease } from '../../server/publish/seal-release.ts'
 import { type VerifyReport, verifyRelease } from '../../server/publish/verify-release.ts'
+import {
+  editBlock,
+  editGzip,
+  editRecord,
+  editRow,
+  find,
+  forgeries,
+  lineAt,
+  rework,
+  textRecord,
+} from '../server/publish/forged-release.ts'
 import {
   keyOf,
   makeSample,
@@ -46,7 +55,6 @@ const program = fileURLToPath(new URL('verify_release.py', import.meta.url))
 const origin = 'log.sample.example'
 const parquet = 'data/train-00000-of-00001.parquet'
 const warc = 'warc/part-00000.warc.gz'
-const index = 'warc/index.cdxj'
 const attestations = 'attestations.jsonl.gz'
 
 const missing = whatIsMissing()
@@ -338,97 +346,6 @@ const byOperator: Case[] = [
   ],
 ]
 
-/**
- * More of what an operator can do. README §11 has it refused; the project's verifier says nothing,
- * or the same.
- */
-const byReadme: Case[] = [
-  [
-    'a member of a line is there twice',
-    [7],
-    (folder) =>
-      editGzip(folder, (text) => text.replace('"leafIndex":307', '"leafIndex":1,"leafIndex":307')),
-  ],
-  [
-    'bytes follow the gzip members of the rows',
-    [7],
-    (folder) => appendFile(join(folder, attestations), Buffer.from('\0said nobody')),
-  ],
-  [
-    'the block digest of a record is another',
-    [7],
-    (folder) =>
-      rework(folder, ({ records }) => {
-        const record = find(records, 'WARC-Type: metadata')
-        record.bytes = record.bytes.replace(/(WARC-Block-Digest: sha256:).{8}/, '$100000000')
-      }),
-  ],
-  [
-    'a record says at what time a page was fetched',
-    [7],
-    (folder) =>
-      rework(folder, ({ records }) => {
-        const record = find(records, 'WARC-Type: metadata')
-        record.bytes = record.bytes.replace(/(WARC-Date: \S+)/, '$1T12:00:00Z')
-      }),
-  ],
-  [
-    'the index gives another type than the row',
-    [7],
-    (folder) =>
-      rework(folder, (parts) => {
-        parts.index[0] = (parts.index[0] as string).replace('text/html', 'image/png')
-      }),
-  ],
-  [
-    'the index gives another status than the row',
-    [7],
-    (folder) =>
-      rework(folder, (parts) => {
-        parts.index[0] = (parts.index[0] as string).replace('"200"', '"404"')
-      }),
-  ],
-  [
-    'bytes follow the gzip member within what a row names',
-    [7],
-    (folder) =>
-      rework(folder, ({ records }) => {
-        const record = find(records, 'Nothing happened')
-        record.pack = (bytes) => Buffer.concat([gzipSync(bytes), Buffer.from('\0said nobody')])
-      }),
-  ],
-  [
-    'a record is spread over two gzip members',
-    [7],
-    (folder) =>
-      rework(folder, ({ records }) => {
-        const record = find(records, 'Nothing happened')
-        record.pack = (bytes) =>
-          Buffer.concat([gzipSync(bytes.subarray(0, 50)), gzipSync(bytes.subarray(50))])
-      }),
-  ],
-  [
-    'a duplicate brings a record of its own, of an address that nobody signed',
-    [7],
-    (folder) =>
-      rework(folder, ({ lines, records }) => {
-        const text = Buffer.from('Prices\nOne costs 3.50 €. Two cost −7,00 €.').toString('latin1')
-        records.push({ at: -1, bytes: textRecord(text) })
-        const line = lineAt(lines, 4)
-        line.warc = { ...line.warc, offset: -1 }
-      }),
-  ],
-  [
-    'a text states another payload digest',
-    [7],
-    (folder) =>
-      rework(folder, ({ records }) => {
-        const record = find(records, 'WARC-Type: conversion')
-        record.bytes = record.bytes.replace(/(WARC-Payload-Digest: sha256:).{8}/, '$100000000')
-      }),
-  ],
-]
-
 /** An operator who also makes the rows, before the log commits to them. */
 const byFacts: [what: string, steps: number[], facts: () => Promise<Sample>][] = [
   [
@@ -504,13 +421,11 @@ describe.skipIf(missing !== null)('a verifier written from the specification alo
     expect((await both(folder)).steps).toEqual(steps)
   })
 
-  test.each(byReadme)('refuses what the specification refuses: %s', async (_, steps, tamper) => {
+  test.each(forgeries)('refuses what the specification refuses: %s', async (_, steps, forge) => {
     const folder = await copy()
-    await tamper(folder)
+    await forge(folder)
     await resealSample(sample, folder)
-    expect((await pythonOn(folder)).steps).toEqual(steps)
-    const project = stepsOf(await verifyRelease(folder, sample.verifyKey))
-    expect([[], steps]).toContainEqual(project)
+    expect((await both(folder)).steps).toEqual(steps)
   })
 
   test.each(byFacts)('refuses what the project refuses: %s', async (_, steps, facts) => {
@@ -642,122 +557,6 @@ async function editText(folder: string, path: string, from: string, to: string):
 async function editRelease(folder: string, changes: Record<string, unknown>): Promise<void> {
   const release = JSON.parse(await readText(folder, 'release.json')) as object
   await writeFile(join(folder, 'release.json'), JSON.stringify({ ...release, ...changes }))
-}
-
-async function editGzip(folder: string, edit: (text: string) => string): Promise<void> {
-  const text = gunzipSync(await readFile(join(folder, attestations))).toString()
-  const edited = edit(text)
-  expect(edited).not.toBe(text)
-  await writeFile(join(folder, attestations), gzipSync(edited))
-}
-
-/** One gzip member: where it was, and what it holds, a character a byte. */
-type Member = { at: number; bytes: string; pack?: (bytes: Buffer) => Buffer }
-type Parts = { lines: AttestedRow[]; index: string[]; records: Member[] }
-
-/** Edits rows, index and records, and moves what names a record along with it. */
-async function rework(folder: string, edit: (parts: Parts) => unknown): Promise<void> {
-  const parts: Parts = {
-    lines: gunzipSync(await readFile(join(folder, attestations)))
-      .toString()
-      .trimEnd()
-      .split('\n')
-      .map((line) => JSON.parse(line) as AttestedRow),
-    index: (await readText(folder, index)).trimEnd().split('\n'),
-    records: membersOf(await readFile(join(folder, warc))),
-  }
-  edit(parts)
-  const places = new Map<number, { offset: number; length: number }>()
-  const members: Buffer[] = []
-  let offset = 0
-  for (const { at, bytes, pack = gzipSync } of parts.records) {
-    const member = pack(Buffer.from(bytes, 'latin1'))
-    places.set(at, { offset, length: member.length })
-    members.push(member)
-    offset += member.length
-  }
-  const lines = parts.lines.map((line) => {
-    const place = places.get(line.warc.offset)
-    const whole = line.warc.length < 2 ** 50
-    return JSON.stringify({
-      ...line,
-      warc: { ...line.warc, ...(whole ? place : { offset: place?.offset ?? 0 }) },
-    })
-  })
-  const indexed = parts.index.map((line) =>
-    line.replace(/"length":"\d+","offset":"(\d+)"/, (_, at) => {
-      const { offset, length } = places.get(Number(at)) as { offset: number; length: number }
-      return `"length":"${length}","offset":"${offset}"`
-    }),
-  )
-  await writeFile(join(folder, warc), Buffer.concat(members))
-  await writeFile(join(folder, attestations), gzipSync(`${lines.join('\n')}\n`))
-  await writeFile(join(folder, index), `${indexed.join('\n')}\n`)
-}
-
-/** The builder's members have the plain header of ten bytes. */
-function membersOf(file: Buffer): Member[] {
-  const members: Member[] = []
-  for (let at = 0; at < file.length; ) {
-    const { buffer, engine } = inflateRawSync(file.subarray(at + 10), {
-      info: true,
-    }) as unknown as { buffer: Buffer; engine: { bytesWritten: number } }
-    members.push({ at, bytes: buffer.toString('latin1') })
-    at += 10 + engine.bytesWritten + 8
-  }
-  return members
-}
-
-function find(records: Member[], part: string): Member {
-  const record = records.find(({ bytes }) => bytes.includes(part))
-  if (record === undefined) throw new Error(`no record has ${part}`)
-  return record
-}
-
-/** Replaces in the first record that has it, and makes its length and digests fit. */
-function editBlock(records: Member[], from: string, to: string): void {
-  editRecord(records, from, (block) => block.replace(from, to))
-}
-
-function editRecord(records: Member[], part: string, edit: (block: string) => string): void {
-  const record = find(records, part)
-  const end = record.bytes.indexOf('\r\n\r\n') + 4
-  const block = edit(record.bytes.slice(end, -4))
-  const head = record.bytes
-    .slice(0, end)
-    .replace(/(Content-Length: )\d+/, `$1${block.length}`)
-    .replace(/(WARC-Block-Digest: sha256:)\w+/, `$1${hexDigest(block)}`)
-  record.bytes = `${head}${block}\r\n\r\n`
-}
-
-function textRecord(text: string): string {
-  const fields = [
-    'WARC/1.1',
-    'WARC-Type: conversion',
-    'WARC-Record-ID: <urn:uuid:00000000-0000-8000-8000-000000000000>',
-    'WARC-Date: 2026-11-20',
-    'WARC-Target-URI: https://docs.sample.example/more',
-    'Content-Type: text/plain; charset=utf-8',
-    `WARC-Payload-Digest: sha256:${hexDigest(text)}`,
-    `WARC-Block-Digest: sha256:${hexDigest(text)}`,
-    `Content-Length: ${text.length}`,
-  ]
-  return `${fields.join('\r\n')}\r\n\r\n${text}\r\n\r\n`
-}
-
-function hexDigest(bytes: string): string {
-  return createHash('sha256').update(Buffer.from(bytes, 'latin1')).digest('hex')
-}
-
-function lineAt(lines: AttestedRow[], at: number): AttestedRow {
-  const line = lines[at]
-  if (line === undefined) throw new Error(`no line ${at}`)
-  return line
-}
-
-function editRow(lines: AttestedRow[], at: number, changes: Partial<Row>): void {
-  const line = lineAt(lines, at)
-  line.row = canonicalJson({ ...(JSON.parse(line.row) as Row), ...changes })
 }
 
 async function releaseEntry(folder: string) {

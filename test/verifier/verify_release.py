@@ -39,6 +39,7 @@ MAX_MEMBER = 32 << 20  # one WARC record, packed
 MAX_HEAD = 16 << 10  # its head
 MAX_GAP = 64 << 10  # bytes of a WARC file in a row that nobody names
 CHUNK = 64 << 10
+GZIP_HEADER = bytes([0x1F, 0x8B, 8, 0, 0, 0, 0, 0])  # RFC 1952 section 2.3, but XFL and OS
 SAFE_INTEGER = 2**53
 
 PARQUET = 'data/train-00000-of-00001.parquet'
@@ -301,7 +302,7 @@ is_attestation = closed({
 is_clear_entry = closed({'leafIndex': count, 'entry': text(MAX_LINE)})
 
 is_index_entry = closed({
-    'url': is_url, 'mime': text(100), 'status': matching(r'\d{3}'),
+    'url': is_url, 'mime': text(100), 'status': matching(r'[1-9]\d{2}'),
     'digest': matching(r'sha256:[0-9a-f]{64}'), 'length': matching(r'0|[1-9]\d{0,15}'),
     'offset': matching(r'0|[1-9]\d{0,15}'), 'filename': text(200),
 })
@@ -504,9 +505,11 @@ def split_lines(pieces):
 
 def inflate(pieces):
     """What the gzip members hold, all of them whole, in small pieces."""
-    data = next(pieces, b'')
-    while data:
-        member = zlib.decompressobj(wbits=31)
+    data = b''
+    while True:
+        while len(data) < len(GZIP_HEADER) and (piece := next(pieces, b'')):
+            data += piece
+        member = gzip_member(data)
         while not member.eof:
             data = data or next(pieces, b'')
             piece = member.decompress(data, CHUNK)
@@ -516,6 +519,15 @@ def inflate(pieces):
             if piece:
                 yield piece
         data = member.unused_data or next(pieces, b'')
+        if not data:
+            return
+
+
+def gzip_member(data):
+    """What decodes the gzip member that begins so: without flags, and so without names, or time."""
+    if not data.startswith(GZIP_HEADER):
+        raise ValueError('no plain gzip member is there')
+    return zlib.decompressobj(wbits=31)
 
 
 # --- The Merkle tree (RFC 6962) and its tiles (C2SP tlog-tiles) -----------------------------------
@@ -559,9 +571,10 @@ def tile_path(number, width):
 def read_member(file, offset, end):
     """What the gzip member at `offset` holds, and where it ends: at `end` at the latest."""
     file.seek(offset)
-    member = zlib.decompressobj(wbits=31)
+    data = file.read(min(CHUNK, end - offset))
+    at = offset + len(data)
+    member = gzip_member(data)
     decoded = bytearray()
-    at, data = offset, b''
     while not member.eof:
         if not data:
             data = file.read(min(CHUNK, end - at))
@@ -592,7 +605,7 @@ def parse_record(data):
     if version != 'WARC/1.1' or not {'warc-record-id', 'warc-date', 'warc-type'} <= fields.keys():
         raise ValueError('not a record of WARC 1.1')
     length = fields.get('content-length', '')
-    if not re.fullmatch(r'[0-9]{1,10}', length):
+    if not re.fullmatch(r'0|[1-9][0-9]{0,9}', length):
         raise ValueError('a WARC record without a length')
     block, after = rest[: int(length)], rest[int(length) :]
     if len(block) != int(length) or after != b'\r\n\r\n':

@@ -34,6 +34,7 @@ import { sealRelease } from '../../../server/publish/seal-release.ts'
 import { verifyRelease } from '../../../server/publish/verify-release.ts'
 import { conversionRecord } from '../../../server/publish/warc.ts'
 import { encodeRecord } from '../../../server/publish/warc-record.ts'
+import { forgeries } from './forged-release.ts'
 import {
   keyOf,
   makeSample,
@@ -458,6 +459,13 @@ describe('a release that its operator signed', () => {
     await tamper(folder)
     await resealSample(sample, folder)
     expect(await failedSteps(folder)).toEqual(steps)
+  })
+
+  test.each(forgeries)('is refused when %s', async (_, steps, forge) => {
+    const folder = await copy()
+    await forge(folder)
+    await resealSample(sample, folder)
+    expect((await failedSteps(folder)).filter((step) => step !== 9)).toEqual(steps)
   })
 
   test.each(byFacts)('is refused when %s', async (_, steps, facts) => {
