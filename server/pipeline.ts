@@ -25,6 +25,7 @@ import {
 } from './store/decisions.ts'
 import { type Ring, ring } from './store/doorbell.ts'
 import {
+  drawObservers,
   payloadsToRead,
   putAnalysis,
   type TaskUnderDecision,
@@ -151,6 +152,9 @@ async function read({ database, blobs, analyser }: PipelineOptions): Promise<num
   return waiting.length
 }
 
+/** One is wanted: a few are rung, in case some have no time, and not all, who would come for nothing. */
+const rungForOne = 3
+
 /** verify and attest: what do the observers of each task say together, and what more is needed? */
 async function verify(options: PipelineOptions): Promise<number> {
   return options.database.transaction(async (tx) => {
@@ -164,7 +168,11 @@ async function verify(options: PipelineOptions): Promise<number> {
         case 'observer':
           await wantAnotherObserver(tx, task.taskId)
           await addLinks(options, tx, task, decision.links)
-          rings.push({ node: null, notice: 'work' })
+          rings.push(
+            ...(await drawObservers(tx, task.taskId, rungForOne)).map(
+              (node): Ring => ({ node, notice: 'work' }),
+            ),
+          )
           break
         case 'ask': {
           const asked = await askFollowUps(

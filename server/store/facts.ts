@@ -167,7 +167,30 @@ async function availableObservers(
   ids: readonly number[],
 ): Promise<Map<number, number>> {
   const { rows } = await tx.query<{ task_id: number; available: number }>(
-    `with present as (
+    `${candidatesOf}
+     select c.task_id, count(distinct b.block) as available
+     from candidate c join node_block b on b.node_id = c.node_id group by c.task_id`,
+    [ids],
+  )
+  return new Map(rows.map((row) => [row.task_id, row.available]))
+}
+
+/** Some of those who could be asked, drawn at random, for their doorbells. Bytes are hex. */
+export async function drawObservers(
+  tx: Queryable,
+  taskId: number,
+  limit: number,
+): Promise<string[]> {
+  const { rows } = await tx.query<{ node: string }>(
+    `${candidatesOf}
+     select encode(node_id, 'hex') as node from candidate order by random() limit $2`,
+    [[taskId], limit],
+  )
+  return rows.map((row) => row.node)
+}
+
+/** Nodes that could observe the tasks in $1. */
+const candidatesOf = `with present as (
        select n.id, n.account_id, c.campaign from node n
        join consent c on c.node_id = n.id and c.act = 'given'
        where n.seen_at > now() - interval '2 minutes'
@@ -175,20 +198,14 @@ async function availableObservers(
        select distinct l.task_id, l.account_id, b.block
        from lease l join node_block b on b.node_id = l.node_id
        where l.task_id = any($1::bigint[]) and l.state <> 'expired'
-     )
-     select t.id as task_id, count(distinct b.block) as available
-     from task t
-     join present p on p.campaign = t.campaign
-     join node_block b on b.node_id = p.id
-     where t.id = any($1::bigint[])
-       and not exists (
-         select 1 from used u join node_block mine on mine.node_id = p.id
-         where u.task_id = t.id and (u.account_id = p.account_id or u.block = mine.block))
-     group by t.id`,
-    [ids],
-  )
-  return new Map(rows.map((row) => [row.task_id, row.available]))
-}
+     ), candidate as (
+       select t.id as task_id, p.id as node_id
+       from task t join present p on p.campaign = t.campaign
+       where t.id = any($1::bigint[])
+         and not exists (
+           select 1 from used u join node_block mine on mine.node_id = p.id
+           where u.task_id = t.id and (u.account_id = p.account_id or u.block = mine.block))
+     )`
 
 function storedList(list: Buffer): SentenceList {
   const decoded = decodeSentenceList(list)
