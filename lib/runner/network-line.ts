@@ -658,6 +658,9 @@ export class NetworkLine {
   #backOff(kind: CallKind, error: unknown): void {
     const nowMs = this.#context.ports.now()
     this.#problem(kind, error)
+    // Still unanswered: due when the waiting is over, not at the next look by itself.
+    if (kind === 'answer-follow-ups') this.#followUpsRangMs ??= nowMs
+    if (kind === 'ask-outcomes') this.#outcomesRangMs ??= nowMs
     if (!(error instanceof ServerProblem) || concernsAllCalls.has(error.reason)) {
       this.#failures += 1
       const asked = error instanceof ServerProblem ? (error.retryAfterMs ?? 0) : 0

@@ -399,6 +399,20 @@ describe('a server in trouble', () => {
     },
   )
 
+  test('that fails while questions or outcomes wait is asked again at once, not at the next look', async () => {
+    queue('/1')
+    await place.runner().start()
+    const told = (pages: number) => () =>
+      place.store.journal().filter(({ outcome }) => outcome !== undefined).length === pages
+    await until('the first is told', told(1))
+    for (const path of ['/v1/follow-ups', '/v1/attestations', '/v1/outcomes']) {
+      place.server.fail(path, 'internal')
+    }
+    queue('/2')
+    place.server.ring({ type: 'work' })
+    await until('the second is told', told(2))
+  })
+
   test('that asks about a page it was never given is told so', async () => {
     queue('/1')
     place.server.script = ['payload']
