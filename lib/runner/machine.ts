@@ -192,16 +192,18 @@ function callServer(plan: Plan, network: NetworkFacts): void {
   }
   if (!facts.work.ok) return
 
+  if (may('lease')) leaseMore(plan, network)
   if (may('send-observations')) {
     const ready = network.tasks.filter(
       (task) => task.state === 'observed' && !task.busy && !plan.gone.has(task.id),
     )
     const oldestMs = Math.min(...ready.map((task) => task.observedAtMs))
     // To the server a page is in flight until it hears of it: with nothing else to come, waiting
-    // would only keep the host's slot from others.
-    const moreToCome = network.tasks.some(
-      (task) => task.state === 'leased' && !plan.gone.has(task.id),
-    )
+    // would only keep the host's slot from others. An answer under way may bring more.
+    const moreToCome =
+      calls.has('lease') ||
+      actions.some((action) => action.kind === 'lease' && action.network === id) ||
+      network.tasks.some((task) => task.state === 'leased' && !plan.gone.has(task.id))
     const isFull = ready.length >= BATCH_SIZE
     if (ready.length > 0 && (isFull || !moreToCome || plan.isDue(oldestMs + BATCH_WAIT_MS))) {
       const tasks = ready.slice(0, LARGEST_BATCH).map((task) => task.id)
@@ -234,7 +236,6 @@ function callServer(plan: Plan, network: NetworkFacts): void {
       plan.isDue(outcomesAskedMs + OUTCOMES_EVERY_MS)
     if (isDue) actions.push({ kind: 'ask-outcomes', network: id })
   }
-  if (may('lease')) leaseMore(plan, network)
 }
 
 /** Telling a choice is the person's right at any time but while they paused or are offline. */

@@ -232,6 +232,16 @@ describe('observations', () => {
     expect(kinds(facts([network({ tasks: [observed(0)] })]))).toEqual(['send-observations'])
   })
 
+  test('wait for company while an answer may bring more, and not longer than for a page', () => {
+    const calls = new Set(['lease'] as const)
+    const asking = decide(facts([network({ tasks: [observed(0)], calls })]))
+    expect(asking.actions).toEqual([])
+    expect(asking.wakeAtMs).toBe(nowMs + BATCH_WAIT_MS)
+    expect(kinds(facts([network({ tasks: [observed(BATCH_WAIT_MS)], calls })]))).toEqual([
+      'send-observations',
+    ])
+  })
+
   test('go together when the first has waited long enough', () => {
     const tasks = [observed(BATCH_WAIT_MS), observed(0)]
     expect(decide(facts([network({ tasks })])).actions).toEqual([
