@@ -91,28 +91,10 @@ export class ReleaseFolder {
     offset: number,
     length: number,
   ): Promise<ParsedRecord | undefined> {
-    const records = await this.readRecords(path, offset, length)
-    return records?.length === 1 ? records[0] : undefined
-  }
-
-  /** The records in a range of bytes. Undefined when it is not whole members of one record each. */
-  async readRecords(
-    path: string,
-    offset: number,
-    length: number,
-  ): Promise<ParsedRecord[] | undefined> {
     if (length > maxMemberBytes) return undefined
-    let packed = await this.readRange(path, offset, length)
-    if (packed === undefined) return undefined
-    const records: ParsedRecord[] = []
-    while (packed.length > 0) {
-      const member = firstMember(packed, maxRecordBytes)
-      const record = member && parseRecord(member.content)
-      if (member === undefined || record === undefined) return undefined
-      records.push(record)
-      packed = packed.subarray(member.length)
-    }
-    return records
+    const packed = await this.readRange(path, offset, length)
+    const member = packed && firstMember(packed, maxRecordBytes)
+    return member?.length === length ? parseRecord(member.content) : undefined
   }
 }
 

@@ -96,7 +96,7 @@ export async function verifyRelease(
     const named = await verifyIndex(folder, maxRows, findings)
     const context = { folder, leaves, release, campaigns: campaigns ?? new Map(), named }
     const counted = await verifyRows(context, findings, progress)
-    await verifyCoverage(folder, named, findings)
+    await verifyCoverage(folder, named, release, findings)
     return counted
   })
   if (release !== undefined && counts !== undefined) {

@@ -149,6 +149,8 @@ function checkAgainstEarlier(
 /** What the index of the WARC files must have for this row. */
 function checkPage({ attested, row }: AttestedLine, context: RowContext, complain: Complain): void {
   context.named.addSpan(attested.warc)
+  if (row.payload !== null) context.named.takeReference(row, labelOf(row.payload))
+  if (!row.duplicate) context.named.takeReference(row, labelOf(row.text))
   if (row.payload !== null) {
     const digest = labelOf(row.payload)
     if (!context.named.takePage(row, digest)) {

@@ -8,7 +8,7 @@ export type WarcRecord = {
   block: Uint8Array
 }
 
-/** A record that was read. Field names in lower case. */
+/** A record that was read. Fields in their order, by names as they stand there. */
 export type ParsedRecord = { fields: ReadonlyMap<string, string>; block: Buffer }
 
 /** A record as one gzip member. */
@@ -35,10 +35,10 @@ export function parseRecord(bytes: Buffer): ParsedRecord | undefined {
   if (headEnd < 0 || headEnd > maxHeadBytes) return undefined
   const head = decodeUtf8(bytes.subarray(0, headEnd))
   const fields = head === undefined ? undefined : parseFields(head)
-  const length = decimal(fields?.get('content-length'))
+  const length = decimal(fields?.get('Content-Length'))
   if (fields === undefined || length === undefined) return undefined
   // WARC 1.1 §5: these are mandatory, as is Content-Length.
-  if (!['warc-type', 'warc-record-id', 'warc-date'].every((name) => fields.has(name))) {
+  if (!['WARC-Type', 'WARC-Record-ID', 'WARC-Date'].every((name) => fields.has(name))) {
     return undefined
   }
   const start = headEnd + crlfTwice.length
@@ -80,7 +80,7 @@ function parseFields(head: string): Map<string, string> | undefined {
   const fields = new Map<string, string>()
   for (const line of lines) {
     const parts = /^([A-Za-z0-9-]+): (.*)$/.exec(line)
-    const name = parts?.[1]?.toLowerCase()
+    const name = parts?.[1]
     const value = parts?.[2]
     // No field that we write may occur twice, so a second one is somebody's trick.
     if (name === undefined || value === undefined || fields.has(name) || hasControl(value)) {

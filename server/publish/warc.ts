@@ -38,6 +38,12 @@ export const rebuiltNote = 'note: body decoded by the client, status line and he
 export const identicalPayloadProfile =
   'http://netpreserve.org/warc/1.1/revisit/identical-payload-digest'
 
+/** Media type of blocks that are a response or its head. */
+export const httpType = 'application/http; msgtype=response'
+
+/** Media type of blocks of `name: value`. */
+export const infoType = 'application/warc-fields'
+
 /** Media type of the text of a row. */
 export const textType = 'text/plain; charset=utf-8'
 
@@ -69,7 +75,7 @@ export function metadataRecord(subject: RecordSubject, response: WrittenRecord):
     fields: [
       ...common('metadata', subject),
       ['WARC-Refers-To', response.id],
-      ['Content-Type', 'application/warc-fields'],
+      ['Content-Type', infoType],
       ['WARC-Block-Digest', labelledDigest(block)],
     ],
     block,
@@ -184,8 +190,6 @@ export type WarcWriterOptions = {
   shardBytes: number
 }
 
-const httpType = 'application/http; msgtype=response'
-
 async function append(
   shard: { handle: FileHandle; file: string; offset: number },
   record: WarcRecord,
@@ -197,7 +201,15 @@ async function append(
   return location
 }
 
-function warcinfoRecord(options: WarcWriterOptions, name: string): WarcRecord {
+/**
+ * What stands at the begin of a WARC file.
+ *
+ * @param name of the file, without its folder
+ */
+export function warcinfoRecord(
+  options: Pick<WarcWriterOptions, 'release' | 'createdAt' | 'generator'>,
+  name: string,
+): WarcRecord {
   const block = Buffer.from(
     [
       `software: ${options.generator}`,
@@ -214,7 +226,7 @@ function warcinfoRecord(options: WarcWriterOptions, name: string): WarcRecord {
       ['WARC-Record-ID', recordId('warcinfo', `${options.release}\n${name}`)],
       ['WARC-Date', options.createdAt],
       ['WARC-Filename', name],
-      ['Content-Type', 'application/warc-fields'],
+      ['Content-Type', infoType],
       ['WARC-Block-Digest', labelledDigest(block)],
     ],
     block,

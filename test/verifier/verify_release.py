@@ -53,6 +53,36 @@ REVISIT_PROFILE = 'http://netpreserve.org/warc/1.1/revisit/identical-payload-dig
 REBUILT_NOTE = b'note: body decoded by the client, status line and headers rebuilt\r\n'
 TYPE = 'application/vnd.gleaner.%s+json'
 
+# Fields of each type of record, in their order; one that ends in `?` may be missing.
+SUBJECT = 'WARC-Type WARC-Record-ID WARC-Date WARC-Target-URI '
+RECORD_FIELDS = {
+    'warcinfo': 'WARC-Type WARC-Record-ID WARC-Date WARC-Filename Content-Type '
+    'WARC-Block-Digest Content-Length',
+    'response': SUBJECT + 'Content-Type WARC-Payload-Digest WARC-Block-Digest Content-Length',
+    'metadata': SUBJECT + 'WARC-Refers-To Content-Type WARC-Block-Digest Content-Length',
+    'conversion': SUBJECT + 'WARC-Refers-To? Content-Type WARC-Payload-Digest WARC-Block-Digest '
+    'Content-Length',
+    'revisit': SUBJECT + 'WARC-Profile WARC-Refers-To WARC-Refers-To-Target-URI '
+    'WARC-Refers-To-Date WARC-Payload-Digest WARC-Block-Digest Content-Type? WARC-Truncated? '
+    'Content-Length',
+}
+CONTENT_TYPES = {
+    'warcinfo': 'application/warc-fields',
+    'response': 'application/http; msgtype=response',
+    'metadata': 'application/warc-fields',
+    'conversion': 'text/plain; charset=utf-8',
+    'revisit': 'application/http; msgtype=response',
+}
+RECORD_ID = re.compile(
+    r'<urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}>'
+)
+WARCINFO = """software: {generator}
+format: WARC file version 1.1
+conformsTo: http://iipc.github.io/warc-specifications/specifications/warc-format/warc-1.1/
+isPartOf: {name}
+description: texts that independent observers attested; dates are days, UTC
+"""
+
 
 # --- Failures -------------------------------------------------------------------------------------
 
@@ -590,7 +620,7 @@ def read_member(file, offset, end):
 
 
 def parse_record(data):
-    """Named fields, in lower case, and block of the one record that `data` must be."""
+    """Named fields and block of the one record that `data` must be."""
     head, gap, rest = data.partition(b'\r\n\r\n')
     if not gap or len(head) > MAX_HEAD:
         raise ValueError('not a WARC record')
@@ -598,22 +628,36 @@ def parse_record(data):
     fields = {}
     for line in lines:
         parts = re.fullmatch(r'([A-Za-z0-9-]+): ([^\x00-\x1f\x7f-\x9f]*)', line)
-        name = parts[1].lower() if parts else ''
-        if not parts or name in fields:
+        if not parts or parts[1] in fields:
             raise ValueError('malformed WARC field, or one that is there twice')
-        fields[name] = parts[2]
-    if version != 'WARC/1.1' or not {'warc-record-id', 'warc-date', 'warc-type'} <= fields.keys():
+        fields[parts[1]] = parts[2]
+    if version != 'WARC/1.1':
         raise ValueError('not a record of WARC 1.1')
-    length = fields.get('content-length', '')
+    kind = fields.get('WARC-Type', '')
+    expected = [n for n in RECORD_FIELDS.get(kind, '').split() if n[-1:] != '?' or n[:-1] in fields]
+    if not expected or [*fields] != [name.rstrip('?') for name in expected]:
+        raise ValueError(f'not a record with the fields of type {ascii(kind)}')
+    fixed = {'WARC-Profile': REVISIT_PROFILE, 'WARC-Truncated': 'length'}
+    fixed['Content-Type'] = CONTENT_TYPES[kind]
+    for name, value in fields.items():
+        if value != fixed.get(name, value):
+            raise ValueError(f'another {name} than a record of type {kind} has')
+        if name in ('WARC-Record-ID', 'WARC-Refers-To') and not RECORD_ID.fullmatch(value):
+            raise ValueError(f'{name} is no derived id')
+    length = fields.get('Content-Length', '')
     if not re.fullmatch(r'0|[1-9][0-9]{0,9}', length):
         raise ValueError('a WARC record without a length')
     block, after = rest[: int(length)], rest[int(length) :]
     if len(block) != int(length) or after != b'\r\n\r\n':
         raise ValueError('a WARC record of another length than it says')
-    if fields.get('warc-block-digest') != label(sha256(block)):
+    if fields.get('WARC-Block-Digest') != label(sha256(block)):
         raise ValueError('WARC-Block-Digest is not that of the block')
-    if fields['warc-type'] != 'warcinfo' and not is_day(fields['warc-date']):
+    if fields['WARC-Type'] != 'warcinfo' and not is_day(fields['WARC-Date']):
         raise ValueError('WARC-Date is not a day')
+    if kind == 'revisit' and (
+        (block != b'') != ('Content-Type' in fields) or (block != b'') != ('WARC-Truncated' in fields)
+    ):
+        raise ValueError('the fields of a revisit do not fit its block')
     return fields, block
 
 
@@ -628,6 +672,7 @@ class Warcs:
     def __init__(self, folder):
         self.folder = folder
         self.named = {path: set() for path in folder.sizes if WARC_FILE.fullmatch(path)}
+        self.responses = {}  # what the metadata after a response must say, by file and offset
 
     def record(self, path, offset, length):
         """The record that is exactly these bytes."""
@@ -641,10 +686,14 @@ class Warcs:
             data, actual = read_member(file, offset, end)
         if actual != end:
             raise ValueError('names more than one gzip member')
-        return parse_record(data)
+        fields, block = parse_record(data)
+        if fields['WARC-Type'] == 'response':
+            about = ('WARC-Record-ID', 'WARC-Target-URI', 'WARC-Date')
+            self.responses[path, end] = [fields[name] for name in about]
+        return fields, block
 
-    def check_rest(self, path):
-        """What nobody names holds only warcinfo, and metadata that says the rest is rebuilt."""
+    def check_rest(self, path, release):
+        """What nobody names: warcinfo at the begin, and after a response that it is rebuilt."""
         at = 0
         size = self.folder.sizes[path]
         with self.folder.open(path) as file:
@@ -653,14 +702,26 @@ class Warcs:
                     raise ValueError(f'records that are named overlap at {start}')
                 if start - at > MAX_GAP:
                     raise ValueError(f'more than {MAX_GAP} bytes at {at} that nobody names')
-                while at < start:
+                if at < start:
                     data, after = read_member(file, at, start)
                     fields, block = parse_record(data)
-                    kind = fields['warc-type']
-                    if kind != 'warcinfo' and (kind != 'metadata' or block != REBUILT_NOTE):
+                    if after != start or not self.is_note(path, at, fields, block, release):
                         raise ValueError(f'a record at {at} that no row and no index line names')
-                    at = after
                 at = end
+
+    def is_note(self, path, at, fields, block, release):
+        """Whether a record says nothing but what its place and release.json say already."""
+        if fields['WARC-Type'] == 'metadata':
+            about = ('WARC-Refers-To', 'WARC-Target-URI', 'WARC-Date')
+            response = self.responses.get((path, at))
+            return block == REBUILT_NOTE and response == [fields[name] for name in about]
+        if fields['WARC-Type'] != 'warcinfo' or at != 0:
+            return False
+        if not release:
+            return True
+        said = WARCINFO.replace('\n', '\r\n').format(**release).encode('utf-8')
+        stated = fields['WARC-Filename'], fields['WARC-Date']
+        return block == said and stated == (path.split('/')[-1], release['createdAt'])
 
 
 # --- The nine steps -------------------------------------------------------------------------------
@@ -683,6 +744,7 @@ class Verifier:
         self.warcs = Warcs(folder)
         self.firsts = {}  # places of texts that are no duplicates, by digest of the text
         self.indexed = {}  # (url, day, digest) of rows to be indexed: their (status, type)
+        self.pages = set()  # (url, day, digest) that a revisit may refer to
         self.payloads = {}  # payload of exact rows: the first such line
         self.lines = self.duplicates = 0
 
@@ -922,6 +984,9 @@ class Verifier:
                 self.report.fail(7, f'{where}: points to another record than the earlier row')
         else:
             self.firsts.setdefault(row['text'], set()).add(place)
+        for digest in (row['payload'], None if row['duplicate'] else row['text']):
+            if digest is not None:
+                self.pages.add((row['url'], row['day'], label(base64url(digest, 32))))
         if row['payload'] is not None:
             self.payloads.setdefault(label(base64url(row['payload'], 32)), self.lines)
         if row['payload'] is not None or row['duplicate']:
@@ -929,15 +994,15 @@ class Verifier:
             facts = self.indexed.setdefault((row['url'], row['day'], digest), set())
             facts.add((str(row['status']), row['type']))
         fields, block = self.warcs.record(*place)
-        if (fields['warc-type'], fields.get('content-type')) != (
+        if (fields['WARC-Type'], fields.get('Content-Type')) != (
             'conversion', 'text/plain; charset=utf-8',
         ):  # fmt: skip
             raise ValueError('is not a conversion record of plain text')
         if to_base64url(sha256(block)) != row['text']:
             raise ValueError('is not the text that the row commits to')
-        if fields.get('warc-payload-digest') != label(sha256(block)):
+        if fields.get('WARC-Payload-Digest') != label(sha256(block)):
             raise ValueError('WARC-Payload-Digest is not that of the text')
-        origin = fields.get('warc-target-uri'), fields['warc-date']
+        origin = fields.get('WARC-Target-URI'), fields['WARC-Date']
         if not row['duplicate'] and origin != (row['url'], row['day']):
             raise ValueError('the record is of another URL or day')
 
@@ -974,7 +1039,7 @@ class Verifier:
             self.report.fail(7, f'row {self.payloads[digest]}: no response has its payload')
         for path in sorted(self.warcs.named):
             with self.report.attempt(7, ascii(path)):
-                self.warcs.check_rest(path)
+                self.warcs.check_rest(path, self.release)
 
     def indexed_record(self, line, day):
         """Step 7. The record that a line of the index names; whether it is a good response."""
@@ -982,16 +1047,17 @@ class Verifier:
             line['filename'], int(line['offset']), int(line['length'])
         )
         revisit = line['mime'] == 'warc/revisit'
-        if fields['warc-type'] != ('revisit' if revisit else 'response'):
+        if fields['WARC-Type'] != ('revisit' if revisit else 'response'):
             raise ValueError(f'names a record of type {ascii(fields["warc-type"])}')
-        if (fields.get('warc-target-uri'), fields['warc-date']) != (line['url'], day):
+        if (fields.get('WARC-Target-URI'), fields['WARC-Date']) != (line['url'], day):
             raise ValueError('names a record of another URL or day')
-        if fields.get('warc-payload-digest') != line['digest']:
+        if fields.get('WARC-Payload-Digest') != line['digest']:
             raise ValueError('names a record with another WARC-Payload-Digest')
         _, gap, body = block.partition(b'\r\n\r\n')
         if revisit:
-            if fields.get('warc-profile') != REVISIT_PROFILE:
-                raise ValueError('a revisit of another profile')
+            earlier = fields['WARC-Refers-To-Target-URI'], fields['WARC-Refers-To-Date']
+            if (*earlier, line['digest']) not in self.pages:
+                raise ValueError('a revisit that refers to a page that no row is')
             if block and (not gap or body):
                 raise ValueError('a revisit with a body')
         elif not gap or label(sha256(body)) != line['digest']:

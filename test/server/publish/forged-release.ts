@@ -166,6 +166,66 @@ export const forgeries: Forgery[] = [
       }),
   ],
   [
+    'the first record of a file says more than release.json',
+    [7],
+    (folder) => rework(folder, ({ records }) => editBlock(records, 'gleaner-test', 'said nobody')),
+  ],
+  [
+    'the first record of a file comes again later',
+    [7],
+    (folder) =>
+      rework(folder, ({ records }) => {
+        records.push({ ...find(records, 'WARC-Type: warcinfo'), at: -1 })
+      }),
+  ],
+  ...['warcinfo', 'response', 'metadata', 'conversion', 'revisit'].map(
+    (type): Forgery => [
+      `a ${type} record has a field that no release writes`,
+      [7],
+      (folder) =>
+        rework(folder, ({ records }) => {
+          const record = find(records, `WARC-Type: ${type}`)
+          record.bytes = record.bytes.replace('Content-Length', 'X-Text: said nobody\r\n$&')
+        }),
+    ],
+  ),
+  [
+    'a record has an id that was not derived',
+    [7],
+    (folder) =>
+      rework(folder, ({ records }) => {
+        const record = find(records, 'WARC-Type: conversion')
+        record.bytes = record.bytes.replace(/urn:uuid:[^>]+/, 'https://said.example/nobody')
+      }),
+  ],
+  [
+    'a note is on another page than the response before it',
+    [7],
+    (folder) =>
+      rework(folder, ({ records }) => {
+        const record = find(records, 'WARC-Type: metadata')
+        record.bytes = record.bytes.replace(/(WARC-Target-URI: \S+)/, '$1said-nobody')
+      }),
+  ],
+  [
+    'a note comes twice',
+    [7],
+    (folder) =>
+      rework(folder, ({ records }) => {
+        const note = find(records, 'WARC-Type: metadata')
+        records.splice(records.indexOf(note), 0, { ...note, at: -1 })
+      }),
+  ],
+  [
+    'a revisit refers to a page that nobody signed',
+    [7],
+    (folder) =>
+      rework(folder, ({ records }) => {
+        const record = find(records, 'WARC-Type: revisit')
+        record.bytes = record.bytes.replace(/(Refers-To-Target-URI: \S+)/, '$1said-nobody')
+      }),
+  ],
+  [
     'a gzip header has a name',
     [7],
     (folder) =>

@@ -184,7 +184,7 @@ const byStranger: [string, number[], Tamper][] = [
   ],
   [
     'release.json is of another name',
-    [4, 9],
+    [4, 7, 9],
     async (folder) => {
       await editText(folder, 'release.json', 'sample 2026', 'sample 2025')
       await rewriteSums(folder)
