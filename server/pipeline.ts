@@ -152,9 +152,6 @@ async function read({ database, blobs, analyser }: PipelineOptions): Promise<num
   return waiting.length
 }
 
-/** One is wanted: a few are rung, in case some have no time, and not all, who would come for nothing. */
-const rungForOne = 3
-
 /** verify and attest: what do the observers of each task say together, and what more is needed? */
 async function verify(options: PipelineOptions): Promise<number> {
   return options.database.transaction(async (tx) => {
@@ -169,7 +166,7 @@ async function verify(options: PipelineOptions): Promise<number> {
           await wantAnotherObserver(tx, task.taskId)
           await addLinks(options, tx, task, decision.links)
           rings.push(
-            ...(await drawObservers(tx, task.taskId, rungForOne)).map(
+            ...(await drawObservers(tx, [task.taskId])).map(
               (node): Ring => ({ node, notice: 'work' }),
             ),
           )

@@ -175,16 +175,18 @@ async function availableObservers(
   return new Map(rows.map((row) => [row.task_id, row.available]))
 }
 
-/** Some of those who could be asked, drawn at random, for their doorbells. Bytes are hex. */
-export async function drawObservers(
-  tx: Queryable,
-  taskId: number,
-  limit: number,
-): Promise<string[]> {
+/** One is wanted: a few are rung, in case some have no time, and not all, who would come for nothing. */
+const rungForOne = 3
+
+/** Some of those who could be asked about each task, drawn at random, for their doorbells. Bytes are hex. */
+export async function drawObservers(tx: Queryable, taskIds: readonly number[]): Promise<string[]> {
   const { rows } = await tx.query<{ node: string }>(
     `${candidatesOf}
-     select encode(node_id, 'hex') as node from candidate order by random() limit $2`,
-    [[taskId], limit],
+     select distinct encode(node_id, 'hex') as node
+     from (select node_id, row_number() over (partition by task_id order by random()) as place
+           from candidate) as drawn
+     where place <= $2`,
+    [taskIds, rungForOne],
   )
   return rows.map((row) => row.node)
 }

@@ -1,4 +1,6 @@
 import type { Campaign } from '../../lib/protocol/campaign.ts'
+import { ring } from './doorbell.ts'
+import { drawObservers } from './facts.ts'
 import type { Queryable } from './queryable.ts'
 
 /** A task picked for a node, before its lease is written. */
@@ -179,6 +181,15 @@ export async function endLeases(
   await freeHosts(
     tx,
     rows.map((row) => row.host_id),
+  )
+  // Whoever asked while all was taken would not come again by itself for a while.
+  const others = await drawObservers(
+    tx,
+    rows.map((row) => row.task_id),
+  )
+  await ring(
+    tx,
+    others.map((node) => ({ node, notice: 'work' })),
   )
   return rows.length
 }

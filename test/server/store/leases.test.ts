@@ -1,10 +1,12 @@
 import { randomBytes } from 'node:crypto'
-import { beforeEach, describe, expect, test } from 'vitest'
+import { pino } from 'pino'
+import { beforeEach, describe, expect, test, vi } from 'vitest'
 import { toBase64Url } from '../../../lib/crypto/base64.ts'
 import { sha256 } from '../../../lib/crypto/digest.ts'
 import type { Site } from '../../../lib/protocol/campaign.ts'
 import { addCampaign } from '../../../server/store/campaigns.ts'
 import { openSession, putConsent, useSession } from '../../../server/store/contributors.ts'
+import { listenForRings, type Ring, ring } from '../../../server/store/doorbell.ts'
 import { addPages, openTasks, putRobots } from '../../../server/store/frontier.ts'
 import { endLeases, expireLeases, grantLeases } from '../../../server/store/leases.ts'
 import { acceptObservations } from '../../../server/store/observations.ts'
@@ -342,6 +344,32 @@ describe('leases that end without an answer', () => {
     await letTimePass()
     expect(await askNow(one, campaign)).toEqual([])
     expect(urls(await askNow(await join(campaign, 'two'), campaign))).toEqual(urls(first))
+  })
+
+  test('nodes that could take the task are rung, and none that has it', async () => {
+    const campaign = await openCampaign({ hosts: ['a.example'], pages: 1 })
+    const one = await join(campaign, 'one')
+    const other = await join(campaign, 'other')
+    const third = await join(campaign, 'third')
+    const [lease] = await askNow(one, campaign)
+    await letTimePass()
+    expect(await askNow(other, campaign)).toHaveLength(1)
+    const heard: Ring[] = []
+    const rings = await listenForRings({
+      connection: database.connection,
+      onRing: (ring) => heard.push(ring),
+      log: pino({ level: 'silent' }),
+    })
+    await database.transaction((tx) =>
+      endLeases(tx, [{ id: lease?.id ?? one.nodeId, reason: 'host-not-public' }], 'refused'),
+    )
+    // In order, so whatever was rung before this is here when it is.
+    await ring(database.pool, [{ node: null, notice: 'halt' }])
+    await vi.waitUntil(() => heard.some(({ notice }) => notice === 'halt'))
+    await rings.close()
+    const node = Buffer.from(third.nodeId).toString('hex')
+    expect(heard[0]).toEqual({ node, notice: 'work' })
+    expect(heard).toHaveLength(2)
   })
 
   test('leases that expire while twenty callers look are given back once', async () => {
