@@ -1,9 +1,9 @@
 /**
  * The task server under simulated nodes: the real server in a process of its own on the embedded
- * database, the real runner through server/node/run-node.ts in this process, eight nodes on network
+ * database, the real runner through server/node/run-node.ts in this process, six nodes on network
  * blocks of their own (127.0.n.1), loopback between them, and sites in memory so that no fetch waits.
  * Three crawls one after another on one server: static pages with a quorum of 2, noisy pages with 2,
- * noisy pages with 3. Politeness is at its maxima (100 requests/s, 32 in flight) on eight hosts, each
+ * noisy pages with 3. Politeness is at its maxima (100 requests/s, 32 in flight) on four hosts, each
  * with a robots.txt that is crawled too.
  *
  * npm run bench -- ingest [--json] [--pages N] [--seed TEXT] [--static FOLDER] [--corpus FOLDER]
@@ -43,8 +43,10 @@ import { type CallFigures, type CallName, countCalls } from './ingest/calls.ts'
 import { type BenchSites, benchSites, corpusFolder, htmlFolder } from './ingest/pages.ts'
 import type { Ask, Cpu, CrawlOutcome } from './ingest/server-process.ts'
 
-const nodes = 8
-const hosts = 8
+/** One more than a page ever has observers. */
+const nodes = 6
+/** As few as never make a node wait: six nodes hold at most 72 pages, four hosts allow 128. */
+const hosts = 4
 /** Three crawls and what is around them end within four minutes, also on a machine under load. */
 const crawlWithinMs = 70_000
 

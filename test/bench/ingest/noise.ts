@@ -260,16 +260,14 @@ function read(html: string): PageParts {
   return parts
 }
 
-/** By the article text that people made for a corpus. */
+/** By the article text that people made for a corpus: at least half of a block is in it. */
 export function articleLike(body: string): IsArticle {
   const article = squeezed(body)
   return ({ text }) => {
     const block = squeezed(text)
-    return (
-      block.length >= 15 &&
-      article.includes(block.slice(0, 60)) &&
-      article.includes(block.slice(-60))
-    )
+    if (block.length < 15) return false
+    const pieces = block.match(/.{24}/gsu) ?? [block]
+    return pieces.filter((piece) => article.includes(piece)).length >= pieces.length / 2
   }
 }
 
@@ -277,11 +275,15 @@ export function articleLike(body: string): IsArticle {
 export const isRunningText: IsArticle = ({ text, tag, linkedShare }) =>
   tag === 'p' && text.trim().length >= 80 && linkedShare < 0.5
 
-function squeezed(text: string): string {
-  return text
-    .replace(/&#?\w+;/g, '')
-    .replace(/[^\p{L}\p{N}]+/gu, '')
-    .toLowerCase()
+function squeezed(source: string): string {
+  let text = ''
+  const parser = new Parser({
+    ontext(part) {
+      text += part
+    },
+  })
+  parser.end(source)
+  return text.replace(/[^\p{L}\p{N}]+/gu, '').toLowerCase()
 }
 
 function shuffle<T>(items: readonly T[], random: () => number): T[] {
