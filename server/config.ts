@@ -34,6 +34,20 @@ const origin = z.string().refine((given) => {
   return url !== null && /^https?:$/.test(url.protocol) && url.origin === given.replace(/\/$/, '')
 })
 
+const wholeNumber = (most: number) =>
+  z
+    .string()
+    .regex(/^\d{1,6}$/)
+    .transform(Number)
+    .pipe(z.number().max(most))
+
+/** In a URL an IPv6 address stands in brackets. */
+const inUrl = (host: string) => (host.includes(':') ? `[${host}]` : host)
+const host = z
+  .string()
+  .regex(/^[^\s/?#@[\]]+$/)
+  .refine((given) => URL.canParse(`http://${inUrl(given)}`))
+
 const variables = {
   GLEANER_DATA: { schema: z.string().min(1), accepts: 'a folder' },
   DATABASE_URL: {
@@ -45,11 +59,11 @@ const variables = {
     accepts: 'a folder that holds postgres and initdb, or "system"',
   },
   GLEANER_HOST: {
-    schema: z.string().min(1),
+    schema: host,
     accepts: 'an address to listen on, such as 127.0.0.1',
   },
   GLEANER_PORT: {
-    schema: z.coerce.number().int().min(0).max(65_535),
+    schema: wholeNumber(65_535),
     accepts: 'a port from 0 (any free one) to 65535',
   },
   GLEANER_ORIGIN: { schema: origin, accepts: 'an origin such as https://gleaner.example' },
@@ -68,7 +82,7 @@ const variables = {
     accepts: 'fatal, error, warn, info, debug or trace',
   },
   GLEANER_TRUSTED_PROXIES: {
-    schema: z.coerce.number().int().min(0).max(10),
+    schema: wholeNumber(10),
     accepts: 'a number of proxies from 0 to 10',
   },
 } as const
@@ -131,7 +145,9 @@ export function readConfig(
     const parsed = variables[variable].schema.safeParse(given)
     if (!parsed.success) {
       const place = fromFlag === undefined ? variable : flagName
-      const shown = variable === 'DATABASE_URL' ? given.replace(/:[^:@/]*@/, ':***@') : given
+      // Whatever stands before the last @ may be a password.
+      const shown =
+        variable === 'DATABASE_URL' ? given.replace(/^([a-z+]*:\/\/)?.*@/i, '$1***@') : given
       throw new ConfigProblem(
         `${place} is "${shown}", which is not ${variables[variable].accepts}. Give ${variables[variable].accepts}.`,
       )
@@ -140,7 +156,10 @@ export function readConfig(
   }
   const host = read('GLEANER_HOST') ?? '127.0.0.1'
   const port = read('GLEANER_PORT') ?? 8437
-  const publicOrigin = (read('GLEANER_ORIGIN') ?? `http://${host}:${port}`).replace(/\/$/, '')
+  const publicOrigin = (read('GLEANER_ORIGIN') ?? `http://${inUrl(host)}:${port}`).replace(
+    /\/$/,
+    '',
+  )
   const name = read('GLEANER_NAME') ?? 'A Gleaner network'
   return {
     dataFolder: resolve(read('GLEANER_DATA') ?? defaultDataFolder()),
