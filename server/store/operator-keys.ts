@@ -25,6 +25,8 @@ export type OperatorKeys = Record<KeyName, OperatorKey>
 /** Reads the four keys of a data folder, making those that are missing. Files hold the seed as base64url, mode 0600. */
 export async function loadOperatorKeys(dataFolder: string): Promise<OperatorKeys> {
   const folder = join(dataFolder, 'keys')
+  // In two steps: the mode is for the keys alone, and PostgreSQL's user passes through the data folder.
+  await mkdir(dataFolder, { recursive: true })
   await mkdir(folder, { recursive: true, mode: 0o700 })
   const loaded = await Promise.all(
     keyNames.map(async (name) => [name, await loadKey(join(folder, `${name}.key`))] as const),
