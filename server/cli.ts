@@ -179,8 +179,9 @@ withConfig(campaign.command('sign'))
   .option('--out <file>', 'where to write the envelope; standard output without it')
   .action(async (file, flags) => {
     const config = readConfig(flags, process.env)
+    const manifest = parseManifest(await readGiven(file))
     const keys = await loadOperatorKeys(config.dataFolder)
-    const envelope = await signCampaign(parseManifest(await readGiven(file)), keys.campaign)
+    const envelope = await signCampaign(manifest, keys.campaign)
     const text = `${JSON.stringify(envelope, null, 2)}\n`
     if (flags.out) await writeFile(flags.out, text)
     else process.stdout.write(text)
@@ -262,7 +263,12 @@ program
   )
   .addOption(json())
   .action(async (folder, flags) => {
-    const report = await verifyRelease(resolve(folder), flags.key)
+    const report = await verifyRelease(resolve(folder), flags.key).catch((error: Error) => {
+      if (!('syscall' in error)) throw error
+      throw new OperatorProblem(
+        `${folder} cannot be read: ${error.message}. Name a release’s folder.`,
+      )
+    })
     print(flags.json, report, printReport(report))
     if (!report.ok) process.exitCode = exitStatus.failed
   })

@@ -7,7 +7,7 @@ import type { Logger } from 'pino'
 import type { ScopeRules } from '../lib/consent/scope.ts'
 import { fromBase64Url } from '../lib/crypto/base64.ts'
 import { sha256 } from '../lib/crypto/digest.ts'
-import type { ServerConfig } from './config.ts'
+import { ConfigProblem, type ServerConfig } from './config.ts'
 import { createApp } from './http/app.ts'
 import { meterUpgradeHandler } from './http/meter.ts'
 import { registerNodeRoutes } from './http/node-routes.ts'
@@ -98,7 +98,13 @@ export async function startServer(
     try {
       await app.listen({ host: config.host, port: config.port })
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error
+      const { code, message } = error as NodeJS.ErrnoException
+      if (/^(EADDRNOTAVAIL|EACCES|ENOTFOUND|EAI_AGAIN)$/.test(code ?? '')) {
+        throw new ConfigProblem(
+          `The server cannot listen on port ${config.port} of ${config.host}: ${message}. Give an address of this machine with --host or GLEANER_HOST, and a port that may be used with --port or GLEANER_PORT.`,
+        )
+      }
+      if (code !== 'EADDRINUSE') throw error
       throw new PortTaken(
         `Port ${config.port} on ${config.host} is taken by another program. Stop it, or choose another with --port or GLEANER_PORT (0 takes any free one).`,
       )
