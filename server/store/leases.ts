@@ -53,20 +53,16 @@ export async function grantLeases(
      union select id from node where account_id = $2`,
     [asked.nodeId, asked.accountId],
   )
-  const hosts = await tx.query<{ id: number; room: number; interval_ms: number }>(
-    `select h.id, h.max_in_flight - h.in_flight as room, h.interval_ms from host h
-     where h.in_flight < h.max_in_flight and h.next_at <= now()
-       and exists (select 1 from task t where t.host_id = h.id and t.state = 'open'
-                   and t.granted < t.wanted and t.campaign = any($1::bytea[]))
-     order by h.next_at limit $2 for no key update of h skip locked`,
-    [campaigns, asked.max],
-  )
   const picks: (Pick & { id: Uint8Array; nonce: Uint8Array })[] = []
-  for (const host of hosts.rows) {
+  const tried: number[] = []
+  // One host after another: one that is held and not used would look busy to everybody who asks now.
+  while (picks.length < asked.max && tried.length < asked.max) {
+    const host = await holdHost(tx, campaigns, tried)
+    if (!host) break
+    tried.push(host.id)
     // At most a second's worth at once: a crawl delay of ten seconds is kept between any two.
     const burst = Math.max(1, Math.floor(1000 / host.interval_ms))
     const room = Math.min(host.room, burst, asked.max - picks.length)
-    if (room <= 0) break
     // A window in crawl order, then chance inside it: nobody chooses who observes what.
     const { rows: near } = await tx.query<{
       id: number
@@ -126,6 +122,23 @@ export async function grantLeases(
     ],
   )
   return picks
+}
+
+/** Locks the host with open work that has waited longest, of those that may be spoken to now. */
+async function holdHost(
+  tx: Queryable,
+  campaigns: readonly Uint8Array[],
+  except: readonly number[],
+): Promise<{ id: number; room: number; interval_ms: number } | undefined> {
+  const { rows } = await tx.query<{ id: number; room: number; interval_ms: number }>(
+    `select h.id, h.max_in_flight - h.in_flight as room, h.interval_ms from host h
+     where h.in_flight < h.max_in_flight and h.next_at <= now() and h.id <> all($2::bigint[])
+       and exists (select 1 from task t where t.host_id = h.id and t.state = 'open'
+                   and t.granted < t.wanted and t.campaign = any($1::bytea[]))
+     order by h.next_at limit 1 for no key update of h skip locked`,
+    [campaigns, except],
+  )
+  return rows[0]
 }
 
 /** Counts one more observer of each task that still wants one and that nobody holds. */
