@@ -27,7 +27,7 @@ async function perform(command: Command): Promise<object> {
     server = await startServer(config, log, {
       scopeRules: { loopbackAllowed: false },
       leaseMs: command.leaseMs,
-      followUpMs: 20_000,
+      followUpMs: 60_000,
     })
     const { joinLink, verifierKey, workspace } = server
     return { joinLink, verifierKey, connection: workspace.connection }
