@@ -1,12 +1,17 @@
 import type { Row } from '../../lib/protocol/release.ts'
-import type { AgreedPage } from '../verify/decide.ts'
+
+/** What the quorum agreed on: of the row, all but its circumstances; digests under their own names. */
+type AgreedMembers = Omit<
+  Row,
+  'campaign' | 'day' | 'duplicate' | 'payload' | 'quorum' | 'robots' | 'text'
+> & { textDigest: string; payloadDigest: string | null }
 
 /**
  * What the log commits to for an agreed page. Exact dedupe: a page whose text
  * an earlier record of the campaign has is a duplicate, and says so.
  */
 export function rowOf(
-  page: AgreedPage,
+  page: AgreedMembers,
   about: {
     campaign: string
     day: string
