@@ -1,4 +1,10 @@
-import { createInflateRaw, gzipSync, type InflateRaw, inflateRawSync } from 'node:zlib'
+import {
+  createInflateRaw,
+  gzipSync,
+  type InflateRaw,
+  inflateRawSync,
+  type ZlibOptions,
+} from 'node:zlib'
 import { crc32 } from './crc32.ts'
 
 /**
@@ -35,6 +41,9 @@ export function firstMember(
 /** A file that should be gzip members such as `gzipMember` writes, and nothing else, is not. */
 export class NotMembers extends Error {}
 
+// A stream option, which zlib hands on; its own type does not name it.
+const pieceByPiece: ZlibOptions & { highWaterMark: number } = { highWaterMark: 1 }
+
 /**
  * What the gzip members of a file hold, in pieces.
  *
@@ -45,7 +54,7 @@ export async function* unpackMembers(source: AsyncIterable<Buffer>): AsyncGenera
   do {
     if (!isPlainHeader(await input.take(headerBytes))) throw new NotMembers('is no gzip member')
     const sum = { crc: 0, bytes: 0 }
-    const inflate = createInflateRaw({ highWaterMark: 1 })
+    const inflate = createInflateRaw(pieceByPiece)
     const fed = feed(input, inflate)
     try {
       for await (const piece of inflate) {
