@@ -12,6 +12,7 @@ import { epochRoots } from './ledger/seal.ts'
 import { campaignAccount, creditForLease, nodeAccount } from './ledger/transfer.ts'
 import type { BlobStore } from './store/blob-store.ts'
 import { campaignsWithoutPages, setCampaignState } from './store/campaigns.ts'
+import { deleteExpiredSessions } from './store/contributors.ts'
 import type { Database } from './store/database.ts'
 import {
   addRecord,
@@ -90,7 +91,7 @@ export function createPipeline(options: PipelineOptions) {
     loop('read', 50, () => read(options), options.log),
     loop('verify', 50, () => verify(options), options.log),
     loop('log', 200, () => commitRows(options), options.log),
-    loop('seal', 60_000, () => sealWhenDayEnds(options), options.log),
+    loop('seal', 60_000, () => closeTheDay(options), options.log),
   ]
   return {
     async stop() {
@@ -407,8 +408,9 @@ export async function sealEpoch(
   })
 }
 
-/** Epochs seal daily: the first look on a new UTC day seals the day before. */
-async function sealWhenDayEnds(options: PipelineOptions): Promise<number> {
+/** Epochs seal daily: the first look on a new UTC day seals the day before. Sessions that are over go, too. */
+async function closeTheDay(options: PipelineOptions): Promise<number> {
+  await deleteExpiredSessions(options.database.pool)
   const now = Date.now()
   const today = new Date(now).toISOString().slice(0, 10)
   const { rows } = await options.database.pool.query<{ day: string | null }>(
