@@ -1,9 +1,9 @@
-import { randomBytes } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { networkBlock, networkBlockWide } from '../../lib/capture/public-host.ts'
 import { decodeSentenceList } from '../../lib/capture/sentence-list.ts'
 import { fromBase64Url, toBase64 } from '../../lib/crypto/base64.ts'
-import { concatBytes, equalBytes, sha256 } from '../../lib/crypto/digest.ts'
+import { equalBytes, sha256 } from '../../lib/crypto/digest.ts'
 import { preAuthEncoding, verifyEnvelope } from '../../lib/crypto/dsse.ts'
 import { isUsablePublicKey, verify } from '../../lib/crypto/ed25519.ts'
 import { attestationBatch } from '../../lib/protocol/attestation-batch.ts'
@@ -225,7 +225,8 @@ export function registerNodeRoutes(
   app.post<{ Params: { id: string } }>('/v1/follow-ups/:id/payload', async (request, reply) => {
     const me = await node(request)
     const payload = octets(request)
-    const digest = sha256(payload)
+    // Up to 16 MiB: the native hash takes a tenth of the time of the shared one.
+    const digest = createHash('sha256').update(payload).digest()
     await database.transaction(async (tx) => {
       const asked = await followUpOf(tx, me, request.params.id, 'payload')
       const seen = fetched(asked.statement)
@@ -235,7 +236,7 @@ export function registerNodeRoutes(
       ) {
         throw new HttpProblem('digest-mismatch', 'The payload is not the one that was observed.')
       }
-      const freshness = sha256(concatBytes(asked.nonce, payload))
+      const freshness = createHash('sha256').update(asked.nonce).update(payload).digest()
       if (!equalBytes(freshness, fromBase64Url(seen.freshness))) {
         throw new HttpProblem('nonce-mismatch', problemBody('nonce-mismatch').title)
       }
