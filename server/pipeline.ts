@@ -164,13 +164,11 @@ async function verify(options: PipelineOptions): Promise<number> {
         case 'wait':
           break
         case 'observer':
-          await wantAnotherObserver(tx, task.taskId)
+          if (await wantAnotherObserver(tx, task.taskId)) {
+            const drawn = await drawObservers(tx, [task.taskId])
+            rings.push(...drawn.map((node): Ring => ({ node, notice: 'work' })))
+          }
           await addLinks(options, tx, task, decision.links)
-          rings.push(
-            ...(await drawObservers(tx, [task.taskId])).map(
-              (node): Ring => ({ node, notice: 'work' }),
-            ),
-          )
           break
         case 'ask': {
           const asked = await askFollowUps(

@@ -4,12 +4,18 @@ import { canonicalJson } from '../../lib/protocol/canonical-json.ts'
 import type { Ask } from '../verify/decide.ts'
 import type { Queryable } from './queryable.ts'
 
-/** One more observer than have a lease now: back to the frontier. */
-export async function wantAnotherObserver(tx: Queryable, taskId: number) {
-  await tx.query(
-    `update task set state = 'open', wanted = granted + 1 where id = $1 and state <> 'closed'`,
+/**
+ * One more observer than have a lease now: back to the frontier. False when its first observers are
+ * still on their way, so that nobody needs to hear of it.
+ */
+export async function wantAnotherObserver(tx: Queryable, taskId: number): Promise<boolean> {
+  const { rows } = await tx.query(
+    `update task set state = 'open', wanted = greatest(wanted, granted + 1)
+     where id = $1 and state <> 'closed' and (state <> 'open' or wanted <= granted)
+     returning id`,
     [taskId],
   )
+  return rows.length === 1
 }
 
 /** Writes the questions down; asking the same again changes nothing. Returns the nodes to ring. */
