@@ -24,6 +24,9 @@
  * - uplinkRatio…: uplinkBytesPerPage / (quorum × payloadGzipBytes), where payloadGzipBytes is the mean
  *   of gzip -6 over the verified pages, one fetch each: sending every compressed replica whole.
  *
+ * The smaller the pages, the more the fixed parts of a verified page weigh (some 1,000 bytes at quorum
+ * 2): npm's manual, 4.5 kB a page compressed, is a hard case. Compare figures of one source only.
+ *
  * Noise is in ingest/noise.ts: a third of the pages each has H1, H2 and H3, fresh for each fetch, drawn
  * from the seed. `machineBusyShare` is how much of all cores other processes than server, database and
  * bench took meanwhile (Linux), to judge the times by.
@@ -76,6 +79,13 @@ async function bench(): Promise<boolean> {
   // As root, PostgreSQL runs as nobody and must pass through here.
   await chmod(folder, 0o711)
   const server = await startServerProcess(join(folder, 'server'))
+  const cleanUp = async () => {
+    await server.stop()
+    await rm(folder, { recursive: true, force: true })
+  }
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(signal, () => void cleanUp().finally(() => process.exit(1)))
+  }
   try {
     const plans = [
       { name: 'static2', pages: still, noise: false, quorum: 2 },
@@ -120,8 +130,7 @@ async function bench(): Promise<boolean> {
     else console.log(summaryText(summary))
     return summary.finished
   } finally {
-    await server.stop()
-    await rm(folder, { recursive: true, force: true })
+    await cleanUp()
   }
 }
 
