@@ -1,21 +1,13 @@
-import { readFile, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
-import { Command, Option } from '@commander-js/extra-typings'
+import { Command } from '@commander-js/extra-typings'
 import { pino } from 'pino'
-import { envelope as envelopeSchema } from '../lib/protocol/fields.ts'
 import { ServerUnreachable } from '../lib/runner/server-connection.ts'
+import { addCampaignCommands } from './cli/campaign.ts'
+import { exitStatus, json, onWorkspace, print, withConfig } from './cli/command.ts'
 import { ConfigProblem, readConfig, type ServerConfig } from './config.ts'
 import { PortTaken, startServer } from './main.ts'
 import { JoinRefused } from './node/run-node.ts'
-import {
-  checkLedger,
-  checkpointSigner,
-  OperatorProblem,
-  openCampaign,
-  parseManifest,
-  publishRelease,
-  signCampaign,
-} from './operator.ts'
+import { checkLedger, checkpointSigner, OperatorProblem, publishRelease } from './operator.ts'
 import { sealEpoch } from './pipeline.ts'
 import { printReport } from './publish/print-report.ts'
 import { verifyRelease } from './publish/verify-release.ts'
@@ -23,19 +15,8 @@ import { campaigns, networkOf } from './store/campaigns.ts'
 import { DataFolderInUse, DataFolderUnusable } from './store/embedded-postgres.ts'
 import { balances, latestEpoch, transfers } from './store/ledger.ts'
 import { DatabaseNewerThanCode, MigrationChanged } from './store/migrate.ts'
-import { keyNames, loadOperatorKeys, logSigner } from './store/operator-keys.ts'
+import { keyNames, logSigner } from './store/operator-keys.ts'
 import { PostgresBinariesMissing } from './store/postgres-binaries.ts'
-import { type OpenWorkspace, openWorkspace } from './workspace.ts'
-
-/** Exit statuses, one for each kind of trouble that a script may want to tell apart. */
-const exitStatus = {
-  failed: 1,
-  usage: 2,
-  portTaken: 3,
-  dataFolderInUse: 4,
-  databaseNewer: 5,
-  databaseUnavailable: 6,
-} as const
 
 /** Sites must be public names on default ports; only the demo's server says otherwise, and only for itself. */
 const scopeRules = { loopbackAllowed: false }
@@ -48,23 +29,6 @@ const program = new Command('gleaner')
   .showHelpAfterError('(gleaner COMMAND --help says more)')
   .exitOverride()
   .configureOutput({ outputError: (text, write) => write(text) })
-
-function withConfig<
-  Args extends unknown[],
-  Options extends Record<string, unknown>,
-  Globals extends Record<string, unknown>,
->(command: Command<Args, Options, Globals>) {
-  return command
-    .option('--data <folder>', 'data folder (GLEANER_DATA)')
-    .option('--database-url <url>', 'an external PostgreSQL (DATABASE_URL)')
-    .option(
-      '--postgres <folder>',
-      'PostgreSQL programs for the embedded database, or "system" (GLEANER_POSTGRES)',
-    )
-    .option('--log-level <level>', 'fatal, error, warn, info, debug or trace (GLEANER_LOG_LEVEL)')
-}
-
-const json = () => new Option('--json', 'print one JSON object instead of text')
 
 withConfig(program.command('start'))
   .description('run the task server')
@@ -125,102 +89,7 @@ Stop with Ctrl-C; everything is kept.
 `
 }
 
-const campaign = program.command('campaign').description('create, sign and list campaigns')
-
-withConfig(campaign.command('create'))
-  .description(
-    'open a campaign: from flags, from a manifest, or from one that was signed elsewhere',
-  )
-  .option('--manifest <file>', 'a manifest (JSON) to sign and open')
-  .option('--signed <file>', 'an envelope made by "gleaner campaign sign"')
-  .option('--id <id>', 'short name: lower-case letters, digits, hyphens')
-  .option('--title <text>', 'title, shown to contributors')
-  .option('--purpose <text>', 'why, in plain words, shown to contributors')
-  .option('--site <url...>', 'a site, such as https://example.org/docs/ (repeatable)')
-  .option('--use <kind>', 'research, search, ai-training or archive', 'research')
-  .option('--rate <number>', 'requests a second for each site, of the whole network', '1')
-  .option('--in-flight <number>', 'requests at once for each site', '1')
-  .option('--pages <number>', 'most pages to gather', '10000')
-  .option('--quorum <number>', 'independent observers a page needs', '2')
-  .option('--budget <points>', 'points that may be credited', '1000000')
-  .option('--days <number>', 'how long it is open', '90')
-  .option('--print', 'only print the unsigned manifest; sign it where the campaign key is')
-  .addOption(json())
-  .action(async (flags) => {
-    const config = readConfig(flags, process.env)
-    const manifest = flags.signed
-      ? null
-      : parseManifest(
-          flags.manifest
-            ? await readGiven(flags.manifest)
-            : JSON.stringify(manifestFromFlags(flags, config)),
-        )
-    if (flags.print) {
-      process.stdout.write(`${JSON.stringify(manifest, null, 2)}\n`)
-      return
-    }
-    await onWorkspace(config, async (workspace) => {
-      const envelope =
-        manifest === null
-          ? parseEnvelope(await readGiven(flags.signed ?? ''))
-          : await signCampaign(manifest, workspace.keys.campaign)
-      const opened = await openCampaign(workspace, envelope)
-      print(
-        flags.json,
-        { id: opened.manifest.id, digest: opened.digest },
-        `Campaign ${opened.manifest.id} is open. Manifest digest ${opened.digest}\n`,
-      )
-    })
-  })
-
-withConfig(campaign.command('sign'))
-  .description('sign a manifest with the campaign key; needs no server and no database')
-  .argument('<file>', 'manifest (JSON)')
-  .option('--out <file>', 'where to write the envelope; standard output without it')
-  .action(async (file, flags) => {
-    const config = readConfig(flags, process.env)
-    const manifest = parseManifest(await readGiven(file))
-    const keys = await loadOperatorKeys(config.dataFolder)
-    const envelope = await signCampaign(manifest, keys.campaign)
-    const text = `${JSON.stringify(envelope, null, 2)}\n`
-    if (flags.out) await writeFile(flags.out, text)
-    else process.stdout.write(text)
-  })
-
-withConfig(campaign.command('list'))
-  .description('list campaigns and how far they are')
-  .addOption(json())
-  .action(async (flags) => {
-    await onWorkspace(readConfig(flags, process.env), async (workspace) => {
-      const { rows } = await workspace.database.pool.query<{
-        id: string
-        title: string
-        state: string
-        digest: Buffer
-        pages: number
-        closed: number
-        records: number
-      }>(
-        `select c.id, c.manifest->>'title' as title, c.state, c.digest,
-                (select count(*) from task t where t.campaign = c.digest and t.kind = 'page') as pages,
-                (select count(*) from task t where t.campaign = c.digest and t.kind = 'page' and t.state = 'closed') as closed,
-                (select count(*) from record r where r.campaign = c.digest) as records
-         from campaign c order by c.created_at, c.id`,
-      )
-      print(
-        flags.json,
-        { campaigns: rows.map((row) => ({ ...row, digest: row.digest.toString('base64url') })) },
-        rows.length === 0
-          ? 'No campaign yet. Make one with: gleaner campaign create --help\n'
-          : rows
-              .map(
-                (row) =>
-                  `${row.id}  ${row.state}  ${row.closed}/${row.pages} pages done, ${row.records} records  "${row.title}"\n`,
-              )
-              .join(''),
-      )
-    })
-  })
+addCampaignCommands(program)
 
 withConfig(program.command('release'))
   .description('publish what a campaign has gathered as an immutable, verifiable folder')
@@ -376,107 +245,6 @@ program
     const { runDemo } = await import('./demo/demo.ts')
     process.exitCode = (await runDemo(flags)) ? 0 : exitStatus.failed
   })
-
-function manifestFromFlags(
-  flags: {
-    id?: string | undefined
-    title?: string | undefined
-    purpose?: string | undefined
-    site?: string[] | undefined
-    use: string
-    rate: string
-    inFlight: string
-    pages: string
-    quorum: string
-    budget: string
-    days: string
-  },
-  config: ServerConfig,
-) {
-  const missing = (['id', 'title', 'purpose', 'site'] as const).filter(
-    (name) => !flags[name]?.length,
-  )
-  if (missing.length > 0) {
-    throw new OperatorProblem(
-      `A campaign needs ${missing.map((name) => `--${name}`).join(', ')}. Or give a whole --manifest FILE.`,
-    )
-  }
-  const sites = (flags.site ?? []).map((given) => {
-    if (!URL.canParse(given)) {
-      throw new OperatorProblem(
-        `--site is "${given}", which is not a URL such as https://example.org/`,
-      )
-    }
-    const url = new URL(given)
-    return {
-      host: url.hostname,
-      scheme: url.protocol.replace(':', ''),
-      pathPrefixes: [url.pathname],
-      requestsPerSecond: Number(flags.rate),
-      requestsInFlight: Number(flags.inFlight),
-    }
-  })
-  const now = Date.now()
-  return {
-    version: 1,
-    id: flags.id,
-    title: flags.title,
-    purpose: flags.purpose,
-    operator: { name: config.operatorName, contact: config.operatorContact },
-    use: flags.use,
-    sites,
-    canaryHosts: [],
-    seeds: flags.site,
-    limits: { pageBytes: 2 * 1024 * 1024, pageMs: 30_000, pages: Number(flags.pages), depth: 20 },
-    retentionDays: 365,
-    quorum: Number(flags.quorum),
-    points: {
-      perPage: 10,
-      perDuplicate: 1,
-      perPayload: 2,
-      budget: Number(flags.budget),
-      funding: 'subsidy',
-    },
-    validFrom: new Date(now - 60_000).toISOString(),
-    validUntil: new Date(now + Number(flags.days) * 86_400_000).toISOString(),
-  }
-}
-
-async function readGiven(file: string): Promise<string> {
-  try {
-    return await readFile(file, 'utf8')
-  } catch (error) {
-    throw new OperatorProblem(`${file} cannot be read: ${(error as Error).message}`)
-  }
-}
-
-function parseEnvelope(text: string) {
-  try {
-    return envelopeSchema.parse(JSON.parse(text))
-  } catch {
-    throw new OperatorProblem(
-      'The signed file is not an envelope. Make it with: gleaner campaign sign MANIFEST --out FILE',
-    )
-  }
-}
-
-async function onWorkspace(
-  config: ServerConfig,
-  work: (workspace: OpenWorkspace) => Promise<void>,
-) {
-  const workspace = await openWorkspace(config, pino({ level: 'warn' }, pino.destination(2)), {
-    shared: true,
-  })
-  try {
-    await work(workspace)
-  } finally {
-    await workspace.close()
-  }
-}
-
-function print(asJson: true | undefined, object: unknown, text: string) {
-  process.stdout.write(asJson ? `${JSON.stringify(object)}\n` : text)
-}
 
 /** The sentence and exit status for an error, or null when it is a fault of ours. */
 function known(error: unknown): { status: number; text: string } | null {

@@ -1,0 +1,182 @@
+import { writeFile } from 'node:fs/promises'
+import type { Command } from '@commander-js/extra-typings'
+import { envelope as envelopeSchema } from '../../lib/protocol/fields.ts'
+import { readConfig, type ServerConfig } from '../config.ts'
+import { OperatorProblem, openCampaign, parseManifest, signCampaign } from '../operator.ts'
+import { loadOperatorKeys } from '../store/operator-keys.ts'
+import { json, onWorkspace, print, readGiven, withConfig } from './command.ts'
+
+/** `gleaner campaign …` */
+export function addCampaignCommands(program: Command) {
+  const campaign = program.command('campaign').description('create, sign and list campaigns')
+
+  withConfig(campaign.command('create'))
+    .description(
+      'open a campaign: from flags, from a manifest, or from one that was signed elsewhere',
+    )
+    .option('--manifest <file>', 'a manifest (JSON) to sign and open')
+    .option('--signed <file>', 'an envelope made by "gleaner campaign sign"')
+    .option('--id <id>', 'short name: lower-case letters, digits, hyphens')
+    .option('--title <text>', 'title, shown to contributors')
+    .option('--purpose <text>', 'why, in plain words, shown to contributors')
+    .option('--site <url...>', 'a site, such as https://example.org/docs/ (repeatable)')
+    .option('--use <kind>', 'research, search, ai-training or archive', 'research')
+    .option('--rate <number>', 'requests a second for each site, of the whole network', '1')
+    .option('--in-flight <number>', 'requests at once for each site', '1')
+    .option('--pages <number>', 'most pages to gather', '10000')
+    .option('--quorum <number>', 'independent observers a page needs', '2')
+    .option('--budget <points>', 'points that may be credited', '1000000')
+    .option('--days <number>', 'how long it is open', '90')
+    .option('--print', 'only print the unsigned manifest; sign it where the campaign key is')
+    .addOption(json())
+    .action(async (flags) => {
+      const config = readConfig(flags, process.env)
+      const manifest = flags.signed
+        ? null
+        : parseManifest(
+            flags.manifest
+              ? await readGiven(flags.manifest)
+              : JSON.stringify(manifestFromFlags(flags, config)),
+          )
+      if (flags.print) {
+        process.stdout.write(`${JSON.stringify(manifest, null, 2)}\n`)
+        return
+      }
+      await onWorkspace(config, async (workspace) => {
+        const envelope =
+          manifest === null
+            ? parseEnvelope(await readGiven(flags.signed ?? ''))
+            : await signCampaign(manifest, workspace.keys.campaign)
+        const opened = await openCampaign(workspace, envelope)
+        print(
+          flags.json,
+          { id: opened.manifest.id, digest: opened.digest },
+          `Campaign ${opened.manifest.id} is open. Manifest digest ${opened.digest}\n`,
+        )
+      })
+    })
+
+  withConfig(campaign.command('sign'))
+    .description('sign a manifest with the campaign key; needs no server and no database')
+    .argument('<file>', 'manifest (JSON)')
+    .option('--out <file>', 'where to write the envelope; standard output without it')
+    .action(async (file, flags) => {
+      const config = readConfig(flags, process.env)
+      const manifest = parseManifest(await readGiven(file))
+      const keys = await loadOperatorKeys(config.dataFolder)
+      const envelope = await signCampaign(manifest, keys.campaign)
+      const text = `${JSON.stringify(envelope, null, 2)}\n`
+      if (flags.out) await writeFile(flags.out, text)
+      else process.stdout.write(text)
+    })
+
+  withConfig(campaign.command('list'))
+    .description('list campaigns and how far they are')
+    .addOption(json())
+    .action(async (flags) => {
+      await onWorkspace(readConfig(flags, process.env), async (workspace) => {
+        const { rows } = await workspace.database.pool.query<{
+          id: string
+          title: string
+          state: string
+          digest: Buffer
+          pages: number
+          closed: number
+          records: number
+        }>(
+          `select c.id, c.manifest->>'title' as title, c.state, c.digest,
+                (select count(*) from task t where t.campaign = c.digest and t.kind = 'page') as pages,
+                (select count(*) from task t where t.campaign = c.digest and t.kind = 'page' and t.state = 'closed') as closed,
+                (select count(*) from record r where r.campaign = c.digest) as records
+         from campaign c order by c.created_at, c.id`,
+        )
+        print(
+          flags.json,
+          { campaigns: rows.map((row) => ({ ...row, digest: row.digest.toString('base64url') })) },
+          rows.length === 0
+            ? 'No campaign yet. Make one with: gleaner campaign create --help\n'
+            : rows
+                .map(
+                  (row) =>
+                    `${row.id}  ${row.state}  ${row.closed}/${row.pages} pages done, ${row.records} records  "${row.title}"\n`,
+                )
+                .join(''),
+        )
+      })
+    })
+}
+
+function manifestFromFlags(
+  flags: {
+    id?: string | undefined
+    title?: string | undefined
+    purpose?: string | undefined
+    site?: string[] | undefined
+    use: string
+    rate: string
+    inFlight: string
+    pages: string
+    quorum: string
+    budget: string
+    days: string
+  },
+  config: ServerConfig,
+) {
+  const missing = (['id', 'title', 'purpose', 'site'] as const).filter(
+    (name) => !flags[name]?.length,
+  )
+  if (missing.length > 0) {
+    throw new OperatorProblem(
+      `A campaign needs ${missing.map((name) => `--${name}`).join(', ')}. Or give a whole --manifest FILE.`,
+    )
+  }
+  const sites = (flags.site ?? []).map((given) => {
+    if (!URL.canParse(given)) {
+      throw new OperatorProblem(
+        `--site is "${given}", which is not a URL such as https://example.org/`,
+      )
+    }
+    const url = new URL(given)
+    return {
+      host: url.hostname,
+      scheme: url.protocol.replace(':', ''),
+      pathPrefixes: [url.pathname],
+      requestsPerSecond: Number(flags.rate),
+      requestsInFlight: Number(flags.inFlight),
+    }
+  })
+  const now = Date.now()
+  return {
+    version: 1,
+    id: flags.id,
+    title: flags.title,
+    purpose: flags.purpose,
+    operator: { name: config.operatorName, contact: config.operatorContact },
+    use: flags.use,
+    sites,
+    canaryHosts: [],
+    seeds: flags.site,
+    limits: { pageBytes: 2 * 1024 * 1024, pageMs: 30_000, pages: Number(flags.pages), depth: 20 },
+    retentionDays: 365,
+    quorum: Number(flags.quorum),
+    points: {
+      perPage: 10,
+      perDuplicate: 1,
+      perPayload: 2,
+      budget: Number(flags.budget),
+      funding: 'subsidy',
+    },
+    validFrom: new Date(now - 60_000).toISOString(),
+    validUntil: new Date(now + Number(flags.days) * 86_400_000).toISOString(),
+  }
+}
+
+function parseEnvelope(text: string) {
+  try {
+    return envelopeSchema.parse(JSON.parse(text))
+  } catch {
+    throw new OperatorProblem(
+      'The signed file is not an envelope. Make it with: gleaner campaign sign MANIFEST --out FILE',
+    )
+  }
+}
