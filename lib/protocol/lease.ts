@@ -1,5 +1,5 @@
 import * as z from 'zod/mini'
-import { count, digest, envelope, pageUrl, randomId } from './fields.ts'
+import { count, digest, envelope, pageUrl, randomId, text } from './fields.ts'
 
 /** Body of `POST /v1/leases`. */
 export const leaseRequest = z.strictObject({
@@ -22,6 +22,17 @@ export const lease = z.strictObject({
   maxBytes: count,
   maxMs: count,
   maxRedirects: count,
+  /** Between two requests of this one fetch to the same host: a redirect waits its turn, too. */
+  paceMs: z.optional(count),
+  /** In a wide campaign: the listed domain that the URL's host is or lies below, and its proof. */
+  domain: z.optional(
+    z.strictObject({
+      name: text(253),
+      index: count,
+      /** RFC 6962 §2.1.1 sibling hashes, leaf side first, joined: at most 20 × 32 bytes, base64url. */
+      proof: z.string().check(z.regex(/^[A-Za-z0-9_-]{0,854}$/)),
+    }),
+  ),
 })
 export type Lease = z.infer<typeof lease>
 

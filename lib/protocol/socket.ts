@@ -1,5 +1,5 @@
 import * as z from 'zod/mini'
-import { digest } from './fields.ts'
+import { digest, randomId } from './fields.ts'
 
 /** From the node, on `/v1/socket`. The token comes first, within 5 s, never in the URL. */
 export const socketRequest = z.discriminatedUnion('type', [
@@ -17,5 +17,12 @@ export const socketNotice = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('outcomes') }),
   /** Stop and abort: one campaign, or everything when null. */
   z.strictObject({ type: z.literal('halt'), campaign: z.nullable(digest) }),
+  /** The halt is over: of one campaign, or of everything when null. */
+  z.strictObject({ type: z.literal('resume'), campaign: z.nullable(digest) }),
+  /** Abort these and forget them: the site's owner opted out. */
+  z.strictObject({
+    type: z.literal('recall'),
+    leases: z.array(randomId).check(z.minLength(1), z.maxLength(64)),
+  }),
 ])
 export type SocketNotice = z.infer<typeof socketNotice>
