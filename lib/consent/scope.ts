@@ -2,6 +2,7 @@ import { hostRefusal, parseIpv4 } from '../capture/public-host.ts'
 import type { Campaign, Site } from '../protocol/campaign.ts'
 import type { Lease } from '../protocol/lease.ts'
 import type { LeaseRefusalReason } from '../protocol/refusal.ts'
+import type { ListedDomain } from './domain-list.ts'
 
 /** How a build judges hosts. Only the lab build's constant file says `true`. */
 export interface ScopeRules {
@@ -21,12 +22,15 @@ export type Coverage = { ok: true; site: Site } | { ok: false; reason: ScopeReas
  * that is not public is refused before anything else, whatever the manifest says.
  *
  * @param kind for `robots`, robots.txt of a site's origin is covered beside the site's own paths
+ * @param listed in a wide campaign, the domain that was shown to be on its list; it and the names
+ *   below it are covered beside the named sites
  */
 export function covers(
-  campaign: Pick<Campaign, 'sites'>,
+  campaign: Pick<Campaign, 'sites' | 'wide'>,
   kind: Lease['kind'],
   url: string,
   rules: ScopeRules,
+  listed: ListedDomain | null,
 ): Coverage {
   const parsed = parse(url)
   // A name and password are a way to log in, which no campaign includes.
@@ -39,7 +43,11 @@ export function covers(
   const loopback = rules.loopbackAllowed && isLoopback(parsed.hostname)
   if (!loopback && hostRefusal(url) !== null) return { ok: false, reason: 'host-not-public' }
 
-  const sitesOfHost = campaign.sites.filter(({ host }) => host === parsed.hostname)
+  const wide = wideSite(campaign, parsed.hostname, listed)
+  const sitesOfHost = [
+    ...campaign.sites.filter(({ host }) => host === parsed.hostname),
+    ...(wide === null ? [] : [wide]),
+  ]
   if (sitesOfHost.length === 0) return { ok: false, reason: 'out-of-scope' }
   const sites = sitesOfHost.filter(({ scheme }) => `${scheme}:` === parsed.protocol)
   if (sites.length === 0) return { ok: false, reason: 'scheme-not-allowed' }
@@ -51,6 +59,27 @@ export function covers(
       pathPrefixes.some((prefix) => parsed.pathname.startsWith(prefix)),
     ) ?? (kind === 'robots' && isRobots(parsed) ? sites[0] : undefined)
   return site === undefined ? { ok: false, reason: 'out-of-scope' } : { ok: true, site }
+}
+
+/**
+ * The host as a site of its own, if it is on the list: all its paths, at the pace that the manifest
+ * gives each host, and never faster than what it says of this host by name.
+ */
+function wideSite(
+  { wide, sites }: Pick<Campaign, 'sites' | 'wide'>,
+  host: string,
+  listed: ListedDomain | null,
+): Site | null {
+  if (wide === undefined || listed === null) return null
+  if (listed.root !== wide.root || !listed.covers(host)) return null
+  const paces = [wide, ...sites.filter((site) => site.host === host)]
+  return {
+    host,
+    scheme: wide.scheme,
+    pathPrefixes: ['/'],
+    requestsPerSecond: Math.min(...paces.map((pace) => pace.requestsPerSecond)),
+    requestsInFlight: Math.min(...paces.map((pace) => pace.requestsInFlight)),
+  }
 }
 
 function parse(url: string): URL | null {

@@ -1,3 +1,4 @@
+import { ListedDomain } from '../consent/domain-list.ts'
 import { covers, type ScopeRules } from '../consent/scope.ts'
 import type { Campaign } from '../protocol/campaign.ts'
 import type { Lease } from '../protocol/lease.ts'
@@ -36,8 +37,8 @@ export interface FetchedPage {
 }
 
 export interface PageRequest {
-  lease: Pick<Lease, 'kind' | 'url' | 'maxBytes' | 'maxMs' | 'maxRedirects'>
-  campaign: Pick<Campaign, 'sites'>
+  lease: Pick<Lease, 'kind' | 'url' | 'maxBytes' | 'maxMs' | 'maxRedirects' | 'domain'>
+  campaign: Pick<Campaign, 'sites' | 'wide'>
   scope: ScopeRules
   /** Withdrawal, pause and halt. */
   signal: AbortSignal
@@ -59,7 +60,8 @@ export async function fetchPage(
 ): Promise<PageFetch> {
   const { lease, campaign, scope } = request
   const first = withoutFragment(lease.url)
-  const covered = covers(campaign, lease.kind, first, scope)
+  const listed = ListedDomain.proven(campaign, lease.domain)
+  const covered = covers(campaign, lease.kind, first, scope, listed)
   if (!covered.ok) return { kind: 'refused', reason: covered.reason }
 
   const startedMs = ports.now()
@@ -85,7 +87,7 @@ export async function fetchPage(
       if (hop.kind === 'failed') throw new Ended(hop.reason)
       if (hop.kind === 'redirect') {
         hops.push(hop.status)
-        url = nextUrl(hop.location, url, seen, hops.length, request)
+        url = nextUrl(hop.location, url, seen, hops.length, request, listed)
         seen.add(url)
         continue
       }
@@ -146,6 +148,7 @@ function nextUrl(
   seen: ReadonlySet<string>,
   redirects: number,
   { lease, campaign, scope }: PageRequest,
+  listed: ListedDomain | null,
 ): string {
   if (redirects > Math.min(lease.maxRedirects, MOST_REDIRECTS)) throw new Ended('redirect-limit')
   let url: string
@@ -156,7 +159,7 @@ function nextUrl(
     throw new Ended('redirect-refused')
   }
   if (seen.has(url)) throw new Ended('redirect-limit')
-  const covered = covers(campaign, lease.kind, url, scope)
+  const covered = covers(campaign, lease.kind, url, scope, listed)
   if (covered.ok) return url
   throw new Ended(covered.reason === 'host-not-public' ? 'private-address' : 'redirect-refused')
 }

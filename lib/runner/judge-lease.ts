@@ -1,3 +1,4 @@
+import { ListedDomain } from '../consent/domain-list.ts'
 import { validity } from '../consent/manifest.ts'
 import { covers, type ScopeRules } from '../consent/scope.ts'
 import type { Campaign, Site } from '../protocol/campaign.ts'
@@ -18,7 +19,8 @@ export function judgeLease(
   if (campaign === undefined || validity(campaign, nowMs) !== null) {
     return { ok: false, reason: 'not-consented' }
   }
-  const covered = covers(campaign, lease.kind, lease.url, scope)
+  const listed = ListedDomain.proven(campaign, lease.domain)
+  const covered = covers(campaign, lease.kind, lease.url, scope, listed)
   if (!covered.ok) return covered
   const { pageBytes, pageMs } = campaign.limits
   if (lease.maxBytes > pageBytes || lease.maxMs > pageMs) return { ok: false, reason: 'over-limit' }

@@ -21,7 +21,7 @@ export function admit(
   const admitted = new Map<string, Candidate>()
   for (const url of urls) {
     const canonical = canonicalUrl(url)
-    if (!canonical.ok || !covers(campaign, 'page', canonical.url, rules).ok) continue
+    if (!canonical.ok || !covers(campaign, 'page', canonical.url, rules, null).ok) continue
     admitted.set(canonical.url, {
       url: canonical.url,
       urlDigest: sha256(canonical.url),

@@ -62,12 +62,12 @@ describe('a page', () => {
     ['http://printer/', 'host-not-public'],
     ['https://www.barley.example./docs/', 'host-not-public'],
   ])('%s is %s', (url, expected) => {
-    const covered = covers(campaign, 'page', url, production)
+    const covered = covers(campaign, 'page', url, production, null)
     expect(covered.ok ? 'ok' : covered.reason).toBe(expected)
   })
 
   test('is told the site that covers it', () => {
-    const covered = covers(campaign, 'page', 'https://www.barley.example/blog', production)
+    const covered = covers(campaign, 'page', 'https://www.barley.example/blog', production, null)
     expect(covered).toEqual({ ok: true, site: campaign.sites[0] })
   })
 })
@@ -82,7 +82,7 @@ describe('robots.txt', () => {
     ['http://www.barley.example/robots.txt', 'scheme-not-allowed'],
     ['https://other.example/robots.txt', 'out-of-scope'],
   ])('%s is %s', (url, expected) => {
-    const covered = covers(campaign, 'robots', url, production)
+    const covered = covers(campaign, 'robots', url, production, null)
     expect(covered.ok ? 'ok' : covered.reason).toBe(expected)
   })
 })
@@ -99,7 +99,7 @@ describe('the lab', () => {
     ['http://10.0.0.1/', 'host-not-public'],
     ['http://printer.local/', 'host-not-public'],
   ])('%s is %s', (url, expected) => {
-    const covered = covers(campaign, 'page', url, lab)
+    const covered = covers(campaign, 'page', url, lab, null)
     expect(covered.ok ? 'ok' : covered.reason).toBe(expected)
   })
 })
