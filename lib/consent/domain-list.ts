@@ -67,7 +67,9 @@ export type DomainRefusal = HostRefusal | 'not-canonical' | 'read-differently'
  * the list to leave out (protocol README §4): the device carries no copy of that list.
  */
 export function domainRefusal(name: string): DomainRefusal | null {
-  // Before the parser, which forgives much: only the one spelling that a URL's host has.
+  // The parser would read what stands before or behind these as another part of the address.
+  if (/[/@?\\]/.test(name)) return 'not-canonical'
+  // And it forgives much: only the one spelling that a URL's host has is a name here.
   if (!DOMAIN.test(name)) return hostRefusal(`https://${name}/`) ?? 'not-canonical'
   const refusal = hostRefusal(`https://${name}/`)
   if (refusal !== null) return refusal
