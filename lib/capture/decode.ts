@@ -7,6 +7,7 @@ export type Decoded =
  * Bytes to text by the rules of WHATWG: byte order mark, then the charset of Content-Type, then, in
  * HTML, `<meta charset>` in the first 1,024 bytes; else windows-1252 for HTML and UTF-8 for the rest.
  * https://html.spec.whatwg.org/#determining-the-character-encoding
+ * In XML the declaration stands in the place of meta (RFC 7303 §3).
  *
  * The text is the same in every engine, which takes more than calling TextDecoder: Node's, built on
  * ICU, differs from browsers in some legacy encodings (Node 20 even in windows-1252). So single-byte
@@ -33,7 +34,8 @@ export function decodePage(bytes: Uint8Array, contentType: string): Decoded {
     if (encoding !== null) return decodeAs(bytes, encoding, 'http')
   }
   if (mediaType !== 'text/plain') {
-    const found = prescan(latin1(bytes.subarray(0, PRESCAN_BYTES)))
+    const head = latin1(bytes.subarray(0, PRESCAN_BYTES))
+    const found = isXml(mediaType) ? xmlDeclaration(head) : prescan(head)
     if (found.encoding !== null) return decodeAs(bytes, found.encoding, 'meta')
     named ||= found.named
   }
@@ -185,6 +187,26 @@ function charsetIn(value: string): string | null {
   return match ? (match[1] ?? match[2] ?? match[3] ?? null) : null
 }
 
+/** XML as such. XHTML is read as HTML, which looks for a meta element first. */
+function isXml(mediaType: string): boolean {
+  if (mediaType === 'application/xhtml+xml') return false
+  return /^(?:text|application)\/(?:xml|.+\+xml)$/.test(mediaType)
+}
+
+/** The encoding of `<?xml encoding=…?>`; named is also one that nobody knows. */
+function xmlDeclaration(head: string): { encoding: string | null; named: boolean } {
+  const label = xmlLabel(head)
+  if (label === null) return { encoding: null, named: false }
+  const encoding = encodingOf(label)
+  // As in HTML: who can read these bytes as ASCII does not have UTF-16 before him.
+  return { encoding: encoding?.startsWith('utf-16') ? 'utf-8' : encoding, named: true }
+}
+
+function xmlLabel(head: string): string | null {
+  const xml = /^<\?xml[^>]*?[\t\n\r ]encoding[\t\n\r ]*=[\t\n\r ]*["']([^"'>]*)["']/.exec(head)
+  return xml?.[1] ?? null
+}
+
 /** HTML Standard, "prescan a byte stream to determine its encoding". */
 function prescan(head: string): { encoding: string | null; named: boolean } {
   let named = false
@@ -195,7 +217,6 @@ function prescan(head: string): { encoding: string | null; named: boolean } {
     const encoding = encodingOf(label)
     return encoding?.startsWith('utf-16') ? 'utf-8' : encoding
   }
-  const xml = /^<\?xml[^>]*?[\t\n\r ]encoding[\t\n\r ]*=[\t\n\r ]*["']([^"'>]*)["']/.exec(head)
   for (let at = head.indexOf('<'); at >= 0; at = head.indexOf('<', at)) {
     if (head.startsWith('<!--', at)) {
       const end = head.indexOf('-->', at + 2)
@@ -216,7 +237,7 @@ function prescan(head: string): { encoding: string | null; named: boolean } {
       at++
     }
   }
-  return { encoding: take(xml?.[1] ?? null), named }
+  return { encoding: take(xmlLabel(head)), named }
 }
 
 function metaCharset(attributes: ReadonlyMap<string, string>): string | null {

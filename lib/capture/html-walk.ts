@@ -24,7 +24,7 @@ const MAX_NAME_CHARACTERS = 32
 const MAX_ATTRIBUTE_CHARACTERS = 8_192
 
 const KEPT_ATTRIBUTES = new Set(
-  'charset content hidden href http-equiv lang name open rel style'.split(' '),
+  'charset content hidden href hreflang http-equiv lang name open rel style type'.split(' '),
 )
 
 const VOID = new Set(

@@ -12,7 +12,7 @@ import {
 export interface PageLink {
   /** Canonical, see `canonicalUrl`. */
   url: string
-  /** Every link to this address on the page says rel=nofollow. */
+  /** Every link to this address on the page says rel=nofollow, or the page says so of them all. */
   nofollow: boolean
 }
 
@@ -30,7 +30,10 @@ export interface Page extends SentencesOfPage {
   base: string
   /** In document order, at most 64. */
   signals: UseSignal[]
-  /** In document order, each address once, at most 2,000. */
+  /**
+   * In document order, each address once, at most 2,000: of a and area; of link with rel canonical,
+   * next or prev, or alternate with hreflang or a feed's type; of a declared refresh.
+   */
   links: PageLink[]
 }
 
@@ -122,12 +125,51 @@ const SIGNAL_NAMES = new Set([
   'dc.rights',
   'dcterms.license',
   'dcterms.rights',
+  'gleaner',
   'license',
   'rights',
   'robots',
   'tdm-policy',
   'tdm-reservation',
 ])
+
+/** `<meta name>`s whose nofollow we heed: everybody's, and the one by our own name (main.ts `agent`). */
+const ROBOTS_NAMES = new Set(['robots', 'gleaner'])
+
+const FEED_TYPES = new Set(['application/rss+xml', 'application/atom+xml'])
+
+/** Links of a page or feed as they are found: canonical, each once, in order. */
+export class LinkList {
+  readonly #links = new Map<string, PageLink>()
+  // Many links are one address in many spellings, so more are read than come out.
+  #left = 8 * MAX_LINKS
+
+  /** @param base undefined: only an absolute address counts */
+  add(href: string, base: string | undefined, nofollow: boolean): void {
+    if (this.#left === 0) return
+    this.#left--
+    const resolved = canonicalUrl(href, base)
+    if (!resolved.ok) return
+    const { url } = resolved
+    const known = this.#links.get(url)
+    if (known) known.nofollow &&= nofollow
+    else if (this.#links.size < MAX_LINKS) this.#links.set(url, { url, nofollow })
+  }
+
+  list(): PageLink[] {
+    return [...this.#links.values()]
+  }
+}
+
+/** A title as it is kept; null when nothing of it is left. */
+export function pageTitle(text: string): string | null {
+  return collapsed(text).slice(0, MAX_TITLE_CHARACTERS) || null
+}
+
+/** A language as it is kept; null when nothing of it is left. */
+export function pageLanguage(tag: string): string | null {
+  return collapsed(tag).slice(0, MAX_LANGUAGE_CHARACTERS).toLowerCase() || null
+}
 
 class AboutListener implements HtmlListener {
   readonly #url: string
@@ -142,6 +184,8 @@ class AboutListener implements HtmlListener {
   readonly #signals: UseSignal[] = []
   /** Kept as written until the end: `<base>` may follow. */
   readonly #hrefs: { href: string; nofollow: boolean }[] = []
+  /** The page says of all its links that they are not to be followed. */
+  #nofollow = false
 
   constructor(url: string) {
     this.#url = url
@@ -186,15 +230,11 @@ class AboutListener implements HtmlListener {
 
   finish(): Omit<Page, 'sentences' | 'truncated'> {
     const base = this.#resolvedBase()
-    const title = collapsed(this.#title).slice(0, MAX_TITLE_CHARACTERS)
-    const language = collapsed(this.#language ?? '')
-      .slice(0, MAX_LANGUAGE_CHARACTERS)
-      .toLowerCase()
     const canonical = this.#canonicalHref === null ? null : canonicalUrl(this.#canonicalHref, base)
     return {
-      title: title === '' ? null : title,
+      title: pageTitle(this.#title),
       canonical: canonical?.ok ? canonical.url : null,
-      language: language || null,
+      language: pageLanguage(this.#language ?? ''),
       base,
       signals: this.#signals,
       links: this.#resolvedLinks(base),
@@ -202,9 +242,18 @@ class AboutListener implements HtmlListener {
   }
 
   #meta(attributes: Attributes): void {
-    const name = attributes.get('name')?.trim().toLowerCase()
     const value = attributes.get('content')
-    if (name === undefined || value === undefined) return
+    if (value === undefined) return
+    if (attributes.get('http-equiv')?.trim().toLowerCase() === 'refresh' && this.#inert === 0) {
+      const href = refreshTarget(value)
+      if (href !== null) this.#href(href, false)
+    }
+    const name = attributes.get('name')?.trim().toLowerCase()
+    if (name === undefined) return
+    if (ROBOTS_NAMES.has(name)) {
+      const rules = value.toLowerCase().split(/[\t\n\f\r ,]+/)
+      this.#nofollow ||= rules.includes('nofollow') || rules.includes('none')
+    }
     // "googlebot", "ccbot", "gptbot": a rule for one crawler is a wish all the same.
     if (SIGNAL_NAMES.has(name) || /^[a-z-]{1,28}bot$/.test(name)) this.#signal('meta', name, value)
   }
@@ -216,12 +265,13 @@ class AboutListener implements HtmlListener {
     if (rel.includes('license')) this.#signal(element === 'link' ? 'link' : 'a', 'license', href)
     if (element === 'link') {
       if (rel.includes('canonical')) this.#canonicalHref ??= href
-      return
+      if (!leadsToPage(rel, attributes)) return
     }
-    // Many links are one address in many spellings, so more are kept here than come out.
-    if (this.#hrefs.length < 8 * MAX_LINKS) {
-      this.#hrefs.push({ href, nofollow: rel.includes('nofollow') })
-    }
+    this.#href(href, rel.includes('nofollow'))
+  }
+
+  #href(href: string, nofollow: boolean): void {
+    if (this.#hrefs.length < 8 * MAX_LINKS) this.#hrefs.push({ href, nofollow })
   }
 
   #signal(source: UseSignal[0], name: string, value: string): void {
@@ -237,14 +287,31 @@ class AboutListener implements HtmlListener {
   }
 
   #resolvedLinks(base: string): PageLink[] {
-    const links = new Map<string, PageLink>()
-    for (const { href, nofollow } of this.#hrefs) {
-      const resolved = canonicalUrl(href, base)
-      if (!resolved.ok) continue
-      const known = links.get(resolved.url)
-      if (known) known.nofollow &&= nofollow
-      else if (links.size < MAX_LINKS) links.set(resolved.url, { url: resolved.url, nofollow })
-    }
-    return [...links.values()]
+    const links = new LinkList()
+    for (const { href, nofollow } of this.#hrefs) links.add(href, base, nofollow || this.#nofollow)
+    return links.list()
   }
+}
+
+/** Whether a link element names another page rather than a part of this one. */
+function leadsToPage(rel: readonly string[], attributes: Attributes): boolean {
+  if (rel.includes('canonical') || rel.includes('next') || rel.includes('prev')) return true
+  if (!rel.includes('alternate')) return false
+  // Not of other media or formats: those say again what the page says.
+  const type = attributes.get('type')?.split(';', 1)[0]?.trim().toLowerCase() ?? ''
+  return attributes.has('hreflang') || FEED_TYPES.has(type)
+}
+
+/**
+ * Where `<meta http-equiv=refresh>` leads, as written; null when it only loads the page again.
+ * HTML Standard §4.2.5.3, "shared declarative refresh steps", without the time: however long it
+ * takes, the page names its successor.
+ */
+function refreshTarget(content: string): string | null {
+  const match =
+    /^[\t\n\f\r ]*[\d.]+(?=[\t\n\f\r ;,])[\t\n\f\r ]*[;,]?[\t\n\f\r ]*(?:url[\t\n\f\r ]*=[\t\n\f\r ]*)?(?:"([^"]*)|'([^']*)|(.*))/is.exec(
+      content,
+    )
+  const target = match?.[1] ?? match?.[2] ?? match?.[3] ?? ''
+  return target.trim() === '' ? null : target
 }

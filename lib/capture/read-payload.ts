@@ -1,5 +1,7 @@
 import { sha256 } from '../crypto/digest.ts'
+import { contentKind } from './content-kind.ts'
 import { decodePage } from './decode.ts'
+import { readFeed } from './feed.ts'
 import {
   linkDigests,
   type Page,
@@ -22,8 +24,8 @@ export interface ReadPayload {
 
 /**
  * Bytes to sentences and metadata. Depends on nothing but its arguments, which an observation
- * carries, so whoever holds the payload gets the same. HTML is read as such, everything else as
- * plain text.
+ * carries, so whoever holds the payload gets the same. HTML and feeds are read as such, PDF is not
+ * read at all (its bytes are what is observed), everything else is plain text.
  *
  * @param type media type without parameters, lower case
  * @param charset of Content-Type, null when it named none
@@ -31,13 +33,10 @@ export interface ReadPayload {
  */
 export function readPayload(
   payload: Uint8Array,
-  { type, charset, url }: { type: string; charset: string | null; url: string },
+  as: { type: string; charset: string | null; url: string },
 ): ReadPayload | { ok: false; reason: 'undecodable' } {
-  const isHtml = type === 'text/html' || type === 'application/xhtml+xml'
-  const readAs = isHtml ? type : 'text/plain'
-  const decoded = decodePage(payload, charset === null ? readAs : `${readAs}; charset="${charset}"`)
-  if (!decoded.ok) return { ok: false, reason: 'undecodable' }
-  const page = isHtml ? readPage(decoded.text, url) : readPlainPage(decoded.text, url)
+  const page = pageOf(payload, as)
+  if (page === null) return { ok: false, reason: 'undecodable' }
   const sentenceList = encodeSentenceList(page.sentences, linkDigests(page.links))
   return {
     ok: true,
@@ -46,4 +45,29 @@ export function readPayload(
     sentenceListDigest: sha256(sentenceList),
     digests: pageDigests(page),
   }
+}
+
+/** The decoded text of a payload; null when it does not decode. */
+export function payloadText(
+  payload: Uint8Array,
+  { type, charset }: { type: string; charset: string | null },
+): string | null {
+  const kind = contentKind(type)
+  const readAs = kind === 'html' || kind === 'feed' ? type : 'text/plain'
+  // RFC 8259 §8.1, §11: JSON is UTF-8, and a charset parameter says nothing.
+  const label = charset === null || kind === 'json' ? '' : `; charset="${charset}"`
+  const decoded = decodePage(payload, `${readAs}${label}`)
+  return decoded.ok ? decoded.text : null
+}
+
+function pageOf(
+  payload: Uint8Array,
+  as: { type: string; charset: string | null; url: string },
+): Page | null {
+  const kind = contentKind(as.type)
+  if (kind === 'pdf') return readPlainPage('', as.url)
+  const text = payloadText(payload, as)
+  if (text === null) return null
+  if (kind === 'html') return readPage(text, as.url)
+  return kind === 'feed' ? readFeed(text, as.url) : readPlainPage(text, as.url)
 }

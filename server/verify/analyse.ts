@@ -1,8 +1,8 @@
 import { Readability } from '@mozilla/readability'
 import { parseHTML } from 'linkedom'
 import { contentBlocks } from '../../lib/capture/agreement.ts'
-import { decodePage } from '../../lib/capture/decode.ts'
-import { readPayload } from '../../lib/capture/read-payload.ts'
+import { contentKind } from '../../lib/capture/content-kind.ts'
+import { payloadText, readPayload } from '../../lib/capture/read-payload.ts'
 import { extractSentences, type Sentence } from '../../lib/capture/sentences.ts'
 import { toBase64Url } from '../../lib/crypto/base64.ts'
 import type { PageAnalysis } from './facts.ts'
@@ -19,16 +19,19 @@ export function analyse(
   const read = readPayload(payload, as)
   if (!read.ok) return { ok: false, reason: read.reason }
   const { page, digests } = read
-  const text = decodedText(payload, as)
-  const isPlain = as.type === 'text/plain'
+  const kind = contentKind(as.type)
   return {
     ok: true,
     sentences: page.sentences.map((sentence) => sentence.text),
-    main: isPlain ? page.sentences.map(() => true) : mainText(text, page.sentences),
+    main:
+      kind === 'html'
+        ? mainText(payloadText(payload, as) ?? '', page.sentences)
+        : page.sentences.map(() => true),
     list: read.sentenceList,
     listDigest: toBase64Url(read.sentenceListDigest),
     count: page.sentences.length,
-    text: isPlain ? text : null,
+    // Servers label robots.txt carelessly: what nobody has a name for is text, too.
+    text: kind === 'text' || kind === null ? payloadText(payload, as) : null,
     title: page.title,
     canonical: page.canonical,
     language: page.language,
@@ -42,11 +45,6 @@ export function analyse(
       links: toBase64Url(digests.links),
     },
   }
-}
-
-function decodedText(payload: Uint8Array, as: { type: string; charset: string | null }): string {
-  const decoded = decodePage(payload, `${as.type}${as.charset ? `; charset="${as.charset}"` : ''}`)
-  return decoded.ok ? decoded.text : ''
 }
 
 /**

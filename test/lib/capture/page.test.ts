@@ -57,6 +57,75 @@ describe('a page', () => {
     ])
   })
 
+  test('links what its head names as other pages, and neither parts nor other formats of it', () => {
+    const { links } = read(`<link rel=canonical href=/tea><link rel="canonical" href=/second>
+      <link rel=alternate hreflang=de href=/de><link rel=next href=?p=2><link rel="prev nofollow" href=?p=0>
+      <link rel=alternate type="application/rss+xml; charset=utf-8" href=/rss>
+      <link rel=ALTERNATE type=application/atom+xml href=/atom>
+      <link rel=alternate media=print href=/print><link rel=alternate type=application/json href=/json>
+      <link rel=stylesheet href=/style><link rel=amphtml href=/amp><link rel=icon href=/icon>
+      <iframe src=/frame></iframe><template><link rel=next href=/template></template>`)
+    expect(
+      links.map(({ url, nofollow }) => [url.slice('https://example.com'.length), nofollow]),
+    ).toEqual([
+      ['/tea', false],
+      ['/second', false],
+      ['/de', false],
+      ['/a/b?p=2', false],
+      ['/a/b?p=0', true],
+      ['/rss', false],
+      ['/atom', false],
+    ])
+  })
+
+  test.each([
+    ['5;url=/next', '/next'],
+    ['0; URL=/next', '/next'],
+    [' 0.5 , url = "/a b" ignored', '/a%20b'],
+    ["3;url='/next", '/next'],
+    ['3 /next', '/next'],
+    ['3; "/next"', '/next'],
+    ['3;URLs', '/a/URLs'],
+    ['.;url=next', '/a/next'],
+    ['5', null],
+    ['5;', null],
+    ['5;url=', null],
+    ['5x;url=/next', null],
+    ['url=/next', null],
+    [`${'5'.repeat(8_000)}x`, null],
+    ['0;url=javascript:alert(1)', null],
+  ])('links where a refresh of %j leads', (content, path) => {
+    const { links } = read(
+      `<meta http-equiv=Refresh content="${content.replaceAll('"', '&quot;')}">`,
+    )
+    expect(links.map((link) => link.url)).toEqual(
+      path === null ? [] : [`https://example.com${path}`],
+    )
+  })
+
+  test.each([
+    ['robots', 'index, NOFOLLOW', true],
+    ['Robots', 'none', true],
+    ['gleaner', 'nofollow', true],
+    ['gptbot', 'nofollow', false],
+    ['robots', 'noindex', false],
+    ['robots', 'nofollowing', false],
+  ])('whose meta %s says "%s" wants its links followed or not', (name, content, nofollow) => {
+    const { links } = read(`<a href=1>1</a><meta name=${name} content="${content}"><a href=2>2</a>`)
+    expect(links.map((link) => link.nofollow)).toEqual([nofollow, nofollow])
+  })
+
+  test('with a base on another host has its relative links there', () => {
+    const page = read(
+      '<base href="https://other.example/x/"><a href=y>y</a><link rel=canonical href=z>',
+    )
+    expect(page.links.map((link) => link.url)).toEqual([
+      'https://other.example/x/y',
+      'https://other.example/x/z',
+    ])
+    expect(page.canonical).toBe('https://other.example/x/z')
+  })
+
   test('resolves its links against the first base, wherever it stands', () => {
     const page = read('<a href=x>x</a><base target=_top><base href="/deep/"><base href=/no/>')
     expect(page.base).toBe('https://example.com/deep/')
@@ -103,7 +172,9 @@ describe('the digests of a page', () => {
       '<html lang=en><title>T</title><link rel=canonical href=/c><meta name=robots content=none><meta name=license content=x><a href=/1>1</a><a href=/2>2</a>',
     )
     const digests = pageDigests(page)
-    const sorted = ['https://example.com/1', 'https://example.com/2'].map(hex).sort()
+    const sorted = ['https://example.com/1', 'https://example.com/2', 'https://example.com/c']
+      .map(hex)
+      .sort()
     expect(toHex(digests.title)).toBe(hex('T'))
     expect(toHex(digests.canonical)).toBe(hex('https://example.com/c'))
     expect(toHex(digests.language)).toBe(hex('en'))

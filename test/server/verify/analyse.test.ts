@@ -46,6 +46,7 @@ describe('analyse', () => {
       canonical: 'https://barley.example/on-tea',
       signals: [{ source: 'meta', name: 'robots', value: 'noai' }],
       links: [
+        'https://barley.example/on-tea',
         'https://barley.example/',
         'https://barley.example/coffee',
         'https://barley.example/roses',
