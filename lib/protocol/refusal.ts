@@ -16,6 +16,7 @@ export const leaseRefusalReason = z.enum([
   'cap-reached',
   'expired',
   'consent-withdrawn',
+  'recalled',
 ])
 export type LeaseRefusalReason = z.infer<typeof leaseRefusalReason>
 

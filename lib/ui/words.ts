@@ -91,10 +91,11 @@ const refusalWords: Record<Extract<JournalEntry['result'], { kind: 'refused' }>[
     'host-not-public': 'not a public host',
     'over-limit': 'above the campaign’s limits',
     'site-rate': 'too fast for the site',
-    paused: 'you paused',
+    paused: 'paused',
     'cap-reached': 'data cap reached',
     expired: 'too late',
     'consent-withdrawn': 'you withdrew',
+    recalled: 'the site’s owner asked not to be read',
   }
 
 /** The server's verdict, as far as it is told. */
