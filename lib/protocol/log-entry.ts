@@ -1,5 +1,6 @@
 import * as z from 'zod/mini'
 import { count, day, digest, envelope, text } from './fields.ts'
+import { optOutScope, optOutTarget } from './opt-out.ts'
 
 /** Leaves of the log, as RFC 8785 JSON. Rows are commitments; everything else is in clear. */
 export const logEntry = z.discriminatedUnion('type', [
@@ -25,5 +26,7 @@ export const logEntry = z.discriminatedUnion('type', [
     sums: digest,
     rows: count,
   }),
+  /** A site's owner said no, and proved control; `day` is when. */
+  z.strictObject({ type: z.literal('opt-out'), scope: optOutScope, target: optOutTarget, day }),
 ])
 export type LogEntry = z.infer<typeof logEntry>

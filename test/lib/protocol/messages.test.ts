@@ -18,6 +18,7 @@ import {
   receipt,
   signedStatement,
 } from '../../../lib/protocol/observation.ts'
+import { optOut, optOutRequest, siteReport } from '../../../lib/protocol/opt-out.ts'
 import { accountBalance, outcome, outcomeList } from '../../../lib/protocol/outcome.ts'
 import { problem } from '../../../lib/protocol/problem.ts'
 import { refusalBatch } from '../../../lib/protocol/refusal.ts'
@@ -54,6 +55,8 @@ const schemas: Readonly<Record<string, z.ZodMiniType>> = {
   observation,
   'observation-batch': observationBatch,
   'observation-reply': observationReply,
+  'opt-out': optOut,
+  'opt-out-request': optOutRequest,
   outcome,
   'outcome-list': outcomeList,
   problem,
@@ -66,6 +69,7 @@ const schemas: Readonly<Record<string, z.ZodMiniType>> = {
   'session-request': sessionRequest,
   signal,
   'signed-statement': signedStatement,
+  'site-report': siteReport,
   'socket-notice': socketNotice,
   'socket-request': socketRequest,
 }
