@@ -92,7 +92,9 @@ export function createDoorbells(options: { db: Queryable; log: Logger; trustedPr
       const notice: SocketNotice =
         ring.notice === 'halt'
           ? { type: 'halt', campaign: ring.campaign ?? null }
-          : { type: ring.notice }
+          : ring.notice === 'recall'
+            ? { type: 'recall', leases: ring.leases ?? [] }
+            : { type: ring.notice }
       const heard = ring.node === null ? [...sockets.values()] : [sockets.get(ring.node) ?? []]
       for (const set of heard) for (const socket of set) send(socket, notice)
     },

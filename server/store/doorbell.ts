@@ -5,8 +5,10 @@ import type { Queryable } from './queryable.ts'
 /** What rings: for one node, or for all when `node` is null. Bytes are hex. */
 export interface Ring {
   node: string | null
-  notice: 'work' | 'follow-ups' | 'outcomes' | 'halt'
+  notice: 'work' | 'follow-ups' | 'outcomes' | 'halt' | 'recall'
   campaign?: string | null
+  /** Of a recall: at most 64 lease ids in base64url, for pg_notify takes 8,000 bytes. */
+  leases?: string[]
 }
 
 const channel = 'gleaner_doorbell'
