@@ -15,8 +15,8 @@ export const followUp = z.discriminatedUnion('kind', [
     kind: z.literal('attest'),
     url: pageUrl,
     day,
-    /** Into this node's own sentence list, strictly ascending. */
-    indexes: z.array(count).check(z.minLength(1), z.maxLength(20_000)),
+    /** Into this node's own sentence list, strictly ascending. Empty for a payload that is not read. */
+    indexes: z.array(count).check(z.maxLength(20_000)),
     /** True when all observers of the quorum hold the same payload. */
     exact: z.boolean(),
   }),

@@ -44,6 +44,10 @@ export async function answerFollowUp(
   const { indexes, url, day, exact } = followUp
   if (url !== task.lease.url && url !== body.url) return { kind: 'refused', reason: 'wrong-url' }
   if (!isWithinOneDay(day, nowMs)) return { kind: 'refused', reason: 'wrong-day' }
+  // An empty text is signed only of a payload that has none, beside its digest: never in place of one.
+  if (indexes.length === 0 && (!exact || read.page.sentences.length > 0)) {
+    return { kind: 'refused', reason: 'index-out-of-range' }
+  }
   const row = rowText(read.page.sentences, indexes)
   if (!row.ok) return { kind: 'refused', reason: row.reason }
 

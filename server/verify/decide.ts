@@ -5,7 +5,7 @@ import { sha256 } from '../../lib/crypto/digest.ts'
 import type { FetchedObservation } from '../../lib/protocol/observation.ts'
 import type { Signal } from '../../lib/protocol/release.ts'
 import type { Observer, PageAnalysis, TaskFacts } from './facts.ts'
-import { type Selection, selectText } from './selection.ts'
+import { type Selection, selectBytes, selectText } from './selection.ts'
 import { agreeOnMain, agreeOnSentences, bands } from './sentence-quorum.ts'
 
 /** More than five opinions have never settled what five did not (text-pipeline §3). */
@@ -133,7 +133,7 @@ function decideExact(facts: TaskFacts, exact: readonly Fetched[], random: () => 
       : anotherObserver(facts, 'the observers describe one payload differently')
   }
   const indexes = analysis.main.flatMap((main, i) => (main ? [i] : []))
-  const selection = selectText(analysis, indexes)
+  const selection = selectText(analysis, indexes) ?? selectBytes(holder.observation.type)
   if (!selection) {
     return settle(
       { verdict: 'unpublished', reason: 'no text', valid: honest.map((one) => one.lease) },

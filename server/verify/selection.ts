@@ -1,3 +1,4 @@
+import { contentKind } from '../../lib/capture/content-kind.ts'
 import { rowText } from '../../lib/capture/row-text.ts'
 import { decodeSentenceList } from '../../lib/capture/sentence-list.ts'
 import { toBase64Url } from '../../lib/crypto/base64.ts'
@@ -24,4 +25,12 @@ export function selectText(
   if (!row.ok) throw new Error(`our own indexes do not fit: ${row.reason}`)
   if (row.text.trim() === '') return null
   return { text: row.text, textDigest: toBase64Url(sha256(row.text)) }
+}
+
+/**
+ * What is published of a payload that nobody reads, a PDF: no text, but bytes that the quorum
+ * attests beside it. Null for every other kind, where no text means nothing to publish.
+ */
+export function selectBytes(type: string): Selection | null {
+  return contentKind(type) === 'pdf' ? { text: '', textDigest: toBase64Url(sha256('')) } : null
 }

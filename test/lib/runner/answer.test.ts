@@ -108,6 +108,36 @@ describe('an attestation', () => {
   })
 })
 
+describe('an attestation of bytes alone', () => {
+  const pdf = new TextEncoder().encode('%PDF-1.7')
+  const pdfBody = { ...body, type: 'application/pdf', digest: toBase64Url(sha256(pdf)) }
+  const ask = (changes: Partial<typeof attest>, of = { body: pdfBody, payload: pdf }) =>
+    answerFollowUp(
+      { ...attest, indexes: [], ...changes } as FollowUp,
+      { campaign: lease.campaign, lease, body: of.body, oneUseKey: key },
+      of.payload,
+      nowMs,
+    )
+
+  test('names the payload and the empty text', async () => {
+    const given = await ask({})
+    if (given.kind !== 'attestation') throw new Error(given.kind)
+    expect(given.statement).toMatchObject({
+      gaps: 0,
+      payload: pdfBody.digest,
+      text: toBase64Url(sha256('')),
+    })
+    expect(attestation.parse(given.statement)).toEqual(given.statement)
+  })
+
+  test('is refused without the payload, and of a page that has sentences', async () => {
+    const refused = { kind: 'refused', reason: 'index-out-of-range' }
+    expect(await ask({ exact: false })).toEqual(refused)
+    expect(await ask({}, { body, payload })).toEqual(refused)
+    expect(await ask({ indexes: [0] })).toEqual(refused)
+  })
+})
+
 test('sentences are the list that was observed', async () => {
   const given = await answer({ ...common, kind: 'sentences' })
   if (given.kind !== 'upload') throw new Error(given.kind)
