@@ -17,7 +17,11 @@ export interface ReleasedRecord {
   headers: [string, string][]
 }
 
-/** Records of a campaign that the log committed to, in log order, from after `after`. */
+/**
+ * Records of a campaign that the log committed to, in log order, from after `after`. Without those
+ * that were removed, and without those whose text stands only with a removed one: a duplicate's row
+ * is committed as a duplicate, and has no text of its own to show.
+ */
 export async function recordsAfter(
   db: Queryable,
   campaign: Uint8Array,
@@ -43,7 +47,10 @@ export async function recordsAfter(
               where a.task_id = r.task_id and a.text_digest = r.text_digest) as attestations
      from record r
      left join payload p on p.lease_id = r.payload_lease
-     where r.campaign = $1 and r.leaf_index > $2 order by r.leaf_index limit $3`,
+     where r.campaign = $1 and r.leaf_index > $2 and r.removed_by is null
+       and not exists (
+         select 1 from record first where first.id = r.duplicate_of and first.removed_by is not null)
+     order by r.leaf_index limit $3`,
     [campaign, after, limit],
   )
   return rows.map((row) => ({
