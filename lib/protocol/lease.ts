@@ -9,6 +9,12 @@ export const leaseRequest = z.strictObject({
 })
 export type LeaseRequest = z.infer<typeof leaseRequest>
 
+/**
+ * Bytes of robots.txt that a lease may name, whatever the manifest says of pages; longer files are
+ * read to here. RFC 9309 §2.5: at least 500 KiB.
+ */
+export const robotsBytes = 512_000
+
 /** One fetch for one node, signed by the lease key. */
 export const lease = z.strictObject({
   version: z.literal(1),

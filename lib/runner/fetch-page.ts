@@ -1,3 +1,4 @@
+import { isWanted } from '../capture/content-kind.ts'
 import { ListedDomain } from '../consent/domain-list.ts'
 import { covers, type ScopeRules } from '../consent/scope.ts'
 import type { Campaign } from '../protocol/campaign.ts'
@@ -37,8 +38,8 @@ export interface FetchedPage {
 }
 
 export interface PageRequest {
-  lease: Pick<Lease, 'kind' | 'url' | 'maxBytes' | 'maxMs' | 'maxRedirects' | 'domain'>
-  campaign: Pick<Campaign, 'sites' | 'wide'>
+  lease: Pick<Lease, 'kind' | 'url' | 'maxBytes' | 'maxMs' | 'maxRedirects' | 'paceMs' | 'domain'>
+  campaign: Pick<Campaign, 'sites' | 'wide' | 'types'>
   scope: ScopeRules
   /** Withdrawal, pause and halt. */
   signal: AbortSignal
@@ -48,11 +49,11 @@ export interface PageRequest {
 const MOST_REDIRECTS = 10
 // A body that says nothing for so long is not worth the slot it holds.
 const IDLE_MS = 5_000
-const PAGE_TYPES = new Set(['text/html', 'application/xhtml+xml', 'text/plain'])
 
 /**
  * Fetches a page hop by hop. Scope is checked before each hop; bytes, wall clock and idle time are
- * bounded; what is not text is refused before its body is read. Never throws.
+ * bounded; what the campaign does not want is refused by its header, before the body is read. Never
+ * throws.
  */
 export async function fetchPage(
   request: PageRequest,
@@ -82,7 +83,15 @@ export async function fetchPage(
   const wireBytes = () => stated() || readBytes
   try {
     const seen = new Set([first])
+    const hosts = new Set<string>()
     for (let url = first; ; ) {
+      const { hostname } = new URL(url)
+      // Politeness counts by host: one that this fetch has spoken to waits its turn. Another host has
+      // a clock of its own, which the server keeps; it is asked at once.
+      if (hosts.has(hostname)) {
+        await until(over.signal, ports.sleep(lease.paceMs ?? 0, over.signal))
+      }
+      hosts.add(hostname)
       const hop = await until(over.signal, ports.hop({ url, signal: over.signal }))
       if (hop.kind === 'failed') throw new Ended(hop.reason)
       if (hop.kind === 'redirect') {
@@ -95,8 +104,10 @@ export async function fetchPage(
       const firstByteMs = elapsedMs()
       const type = mediaType(hop.headers.get('content-type'))
       // robots.txt is read whatever its type: servers label it carelessly, and its status counts.
-      if (lease.kind === 'page' && !PAGE_TYPES.has(type)) throw new Ended('unsupported-type')
-      const payload = await readBody(hop, lease.maxBytes, over.signal, ports.sleep, (bytes) => {
+      if (lease.kind === 'page' && !isWanted(type, campaign.types)) {
+        throw new Ended('unsupported-type')
+      }
+      const payload = await readBody(hop, lease, over.signal, ports.sleep, (bytes) => {
         readBytes += bytes
       })
       return {
@@ -166,13 +177,17 @@ function nextUrl(
 
 async function readBody(
   hop: Extract<Hop, { kind: 'response' }>,
-  maxBytes: number,
+  { kind, maxBytes }: Pick<Lease, 'kind' | 'maxBytes'>,
   signal: AbortSignal,
   sleep: RunnerPorts['sleep'],
   count: (bytes: number) => void,
 ): Promise<Uint8Array<ArrayBuffer>> {
+  // RFC 9309 §2.5: of a robots.txt that is longer the beginning counts. A page is whole or nothing.
+  const cutsOff = kind === 'robots'
   // Compressed, so the decoded body is hardly ever shorter: no need to download it to know.
-  if (Number(hop.headers.get('content-length') ?? 0) > maxBytes) throw new Ended('too-large')
+  if (!cutsOff && Number(hop.headers.get('content-length') ?? 0) > maxBytes) {
+    throw new Ended('too-large')
+  }
   // One buffer that doubles: a site that sends single bytes must not make us keep millions of chunks.
   let buffer = new Uint8Array(Math.min(maxBytes, 65_536))
   let length = 0
@@ -181,15 +196,17 @@ async function readBody(
     const { done, value } = await withinIdleTime(body.next(), signal, sleep)
     if (done) return buffer.slice(0, length)
     count(value.length)
-    const end = length + value.length
-    if (end > maxBytes) throw new Ended('too-large')
+    if (length + value.length > maxBytes && !cutsOff) throw new Ended('too-large')
+    const end = Math.min(maxBytes, length + value.length)
     if (end > buffer.length) {
       const larger = new Uint8Array(Math.min(maxBytes, Math.max(end, 2 * buffer.length)))
       larger.set(buffer.subarray(0, length))
       buffer = larger
     }
-    buffer.set(value, length)
+    buffer.set(value.subarray(0, end - length), length)
     length = end
+    // The caller ends the connection: what else comes is not waited for.
+    if (cutsOff && length === maxBytes) return buffer.slice(0, length)
   }
 }
 

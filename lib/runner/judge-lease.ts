@@ -2,7 +2,7 @@ import { ListedDomain } from '../consent/domain-list.ts'
 import { validity } from '../consent/manifest.ts'
 import { covers, type ScopeRules } from '../consent/scope.ts'
 import type { Campaign, Site } from '../protocol/campaign.ts'
-import type { Lease } from '../protocol/lease.ts'
+import { type Lease, robotsBytes } from '../protocol/lease.ts'
 import type { LeaseRefusalReason } from '../protocol/refusal.ts'
 
 /**
@@ -23,7 +23,8 @@ export function judgeLease(
   const covered = covers(campaign, lease.kind, lease.url, scope, listed)
   if (!covered.ok) return covered
   const { pageBytes, pageMs } = campaign.limits
-  if (lease.maxBytes > pageBytes || lease.maxMs > pageMs) return { ok: false, reason: 'over-limit' }
+  const mostBytes = lease.kind === 'robots' ? Math.max(robotsBytes, pageBytes) : pageBytes
+  if (lease.maxBytes > mostBytes || lease.maxMs > pageMs) return { ok: false, reason: 'over-limit' }
   if (lease.validForMs === 0) return { ok: false, reason: 'expired' }
   return covered
 }

@@ -3,6 +3,7 @@ import type { AddressInfo } from 'node:net'
 import { setTimeout as sleepFor } from 'node:timers/promises'
 import { createGzip, gzipSync } from 'node:zlib'
 import { afterAll, afterEach, describe, expect, test } from 'vitest'
+import { parseRobots, robotsVerdict } from '../../../lib/capture/robots.ts'
 import { generateKeyPair } from '../../../lib/crypto/ed25519.ts'
 import { fetchPage, type PageRequest } from '../../../lib/runner/fetch-page.ts'
 import { observePage } from '../../../lib/runner/observe.ts'
@@ -20,6 +21,10 @@ async function fetchFrom(
   listener: RequestListener,
   changes: Partial<PageRequest['lease']> = {},
   signal = new AbortController().signal,
+  {
+    types,
+    slept = () => {},
+  }: { types?: PageRequest['campaign']['types']; slept?: (ms: number) => void } = {},
 ) {
   const server = createServer(listener)
   servers.push(server)
@@ -30,6 +35,7 @@ async function fetchFrom(
     hostMap: {
       'site.example': address,
       'other.example': address,
+      'second.example': address,
       'private.example': '10.0.0.1:80',
     },
     loopbackAllowed: true,
@@ -52,7 +58,9 @@ async function fetchFrom(
         sites: [
           { ...site, pathPrefixes: ['/page'] },
           { ...site, host: 'private.example' },
+          { ...site, host: 'second.example' },
         ],
+        ...(types ? { types } : {}),
       },
       scope: { loopbackAllowed: true },
       signal,
@@ -61,6 +69,7 @@ async function fetchFrom(
       hop: node.hop,
       now: () => performance.now() * FASTER,
       sleep: async (ms, stop) => {
+        slept(ms)
         await sleepFor(ms / FASTER, undefined, stop ? { signal: stop } : {})
       },
     },
@@ -283,22 +292,174 @@ describe('ends as a typed failure', () => {
   })
 })
 
-test.each(['text/html', 'TEXT/HTML; charset=x', 'application/xhtml+xml', 'text/plain'])(
-  '%s is read',
-  async (type) => {
-    const page = await fetchFrom((_, response) => {
-      response.writeHead(404, { 'content-type': type }).end('gone')
-    })
-    expect(page).toMatchObject({ kind: 'fetched', status: 404 })
-  },
-)
+test.each([
+  'text/html',
+  'TEXT/HTML; charset=x',
+  'application/xhtml+xml',
+  'text/plain',
+  'application/rss+xml',
+  'application/atom+xml; charset=utf-8',
+  'application/rdf+xml',
+  'application/xml',
+  'text/xml',
+])('%s is read', async (type) => {
+  const page = await fetchFrom((_, response) => {
+    response.writeHead(404, { 'content-type': type }).end('gone')
+  })
+  expect(page).toMatchObject({ kind: 'fetched', status: 404 })
+})
 
-test('robots.txt is read whatever its type', async () => {
-  const page = await fetchFrom((_, response) => void response.writeHead(200).end('User-agent: *'), {
+test.each([
+  ['application/json', ['json']],
+  ['application/ld+json', ['html', 'json']],
+  ['application/pdf', ['pdf']],
+] as const)('%s is read for a campaign that wants %j', async (type, types) => {
+  const page = await fetchFrom(
+    (_, response) => void response.writeHead(200, { 'content-type': type }).end('{}'),
+    {},
+    undefined,
+    { types: [...types] },
+  )
+  expect(page).toMatchObject({ kind: 'fetched', type })
+})
+
+test('a page is not read for a campaign that wants other kinds', async () => {
+  const page = await fetchFrom(
+    (_, response) => void response.writeHead(200, html).end('<p>x'),
+    {},
+    undefined,
+    { types: ['pdf', 'feed'] },
+  )
+  expect(page).toMatchObject({ kind: 'failed', reason: 'unsupported-type', wireBytes: 0 })
+})
+
+describe('a redirect', () => {
+  /** What was asked and how long was waited in between. */
+  async function walk(targets: readonly string[], lease: Partial<PageRequest['lease']> = {}) {
+    const events: string[] = []
+    const page = await fetchFrom(
+      (request, response) => {
+        const asked = `http://${request.headers.host}${request.url}`
+        events.push(asked)
+        const target = targets[events.filter((event) => event.startsWith('http')).length - 1]
+        if (target) response.writeHead(302, { location: target }).end()
+        else response.writeHead(200, html).end('there')
+      },
+      { paceMs: 777, ...lease },
+      undefined,
+      // The wall clock and the idle time are sleeps as well.
+      { slept: (ms) => void (ms === (lease.paceMs ?? 777) && events.push(`waits ${ms}`)) },
+    )
+    return { page, events }
+  }
+
+  test('within one host keeps the pace of the host', async () => {
+    const { page, events } = await walk(['/page/2', 'http://site.example/page/3'])
+    expect(page).toMatchObject({ kind: 'fetched', hops: [302, 302] })
+    expect(events).toEqual([
+      'http://site.example/page',
+      'waits 777',
+      'http://site.example/page/2',
+      'waits 777',
+      'http://site.example/page/3',
+    ])
+  })
+
+  test('to another host does not wait, but one that comes back does', async () => {
+    const { events } = await walk(['http://second.example/page', 'http://site.example/page/2'])
+    expect(events).toEqual([
+      'http://site.example/page',
+      'http://second.example/page',
+      'waits 777',
+      'http://site.example/page/2',
+    ])
+  })
+
+  test('that would have to wait for longer than the page may take is a timeout, unasked', async () => {
+    const { page, events } = await walk(['/page/2'], { paceMs: 60_000, maxMs: 2_000 })
+    expect(page).toMatchObject({ kind: 'failed', reason: 'timeout', hops: 1 })
+    expect(events).toEqual(['http://site.example/page', 'waits 60000'])
+  })
+})
+
+describe('robots.txt', () => {
+  const robots = {
     kind: 'robots',
     url: 'http://site.example/robots.txt',
+    maxBytes: 512_000,
+  } as const
+  const rules = Buffer.from('User-agent: *\nDisallow: /private\n'.repeat(200_000))
+
+  test('is read whatever its type', async () => {
+    const page = await fetchFrom(
+      (_, response) => void response.writeHead(200).end('User-agent: *'),
+      robots,
+    )
+    expect(page).toMatchObject({ kind: 'fetched', type: '' })
   })
-  expect(page).toMatchObject({ kind: 'fetched', type: '' })
+
+  test.each([true, false])(
+    'of 6 MB is read to its first 512,000 bytes, and the rest is not waited for (length stated: %s)',
+    async (stated) => {
+      let written = Promise.resolve(0)
+      const page = await fetchFrom((_, response) => {
+        response.writeHead(200, {
+          'content-type': 'text/plain',
+          ...(stated ? { 'content-length': 100 * rules.length } : {}),
+        })
+        written = flood(response, rules, 100 * rules.length)
+      }, robots)
+      if (page.kind !== 'fetched') throw new Error(page.kind)
+      expect(Buffer.from(page.payload).equals(rules.subarray(0, 512_000))).toBe(true)
+      expect(await written).toBeLessThan(50 * rules.length)
+    },
+  )
+
+  test('that never ends counts as soon as it has so many bytes', async () => {
+    const page = await fetchFrom((_, response) => {
+      response.writeHead(200, { 'content-type': 'text/plain' }).write(rules.subarray(0, 512_000))
+    }, robots)
+    expect(page).toMatchObject({ kind: 'fetched' })
+  })
+
+  test('in gzip is counted by its decoded bytes', async () => {
+    const page = await fetchFrom((_, response) => {
+      response.writeHead(200, { 'content-type': 'text/plain', 'content-encoding': 'gzip' })
+      response.end(gzipSync(rules))
+    }, robots)
+    if (page.kind !== 'fetched') throw new Error(page.kind)
+    expect(page.payload).toHaveLength(512_000)
+    expect(page.wireBytes).toBeLessThan(512_000)
+  })
+
+  test.each([
+    ['of binary', Buffer.from(Uint8Array.from({ length: 65_536 }, (_, i) => (i * 31) % 256))],
+    ['of one line of a million bytes', Buffer.from(`Disallow: /${'a'.repeat(1_000_000)}`)],
+    ['of nothing', Buffer.alloc(0)],
+  ])('%s is fetched, observed and says nothing that stops us', async (_, body) => {
+    const page = await fetchFrom(
+      (_, response) => void response.writeHead(200, { 'content-type': 'text/plain' }).end(body),
+      robots,
+    )
+    if (page.kind !== 'fetched') throw new Error(page.kind)
+    expect(page.payload).toHaveLength(Math.min(512_000, body.length))
+    const lease = { id: 'AAAAAAAAAAAAAAAAAAAAAA', nonce: 'AAAAAAAAAAAAAAAAAAAAAA' }
+    const key = await generateKeyPair({ extractable: false })
+    const { statement } = await observePage(lease, page, key)
+    expect(JSON.parse(statement.statement)).toMatchObject({
+      outcome: 'fetched',
+      type: 'text/plain',
+    })
+    const parsed = parseRobots(page.payload)
+    expect(robotsVerdict(parsed, 'gleaner', 'http://site.example/page').allowed).toBe(true)
+  })
+
+  test('that stops in the middle is a timeout', async () => {
+    const page = await fetchFrom((_, response) => {
+      response.writeHead(200, { 'content-type': 'text/plain' }).write('User-agent: *\n')
+    }, robots)
+    expect(page).toMatchObject({ kind: 'failed', reason: 'timeout' })
+  })
 })
 
 test('a charset that nobody knows is undecodable when it is observed', async () => {

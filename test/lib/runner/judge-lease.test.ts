@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import type { Campaign } from '../../../lib/protocol/campaign.ts'
-import type { Lease } from '../../../lib/protocol/lease.ts'
+import { type Lease, robotsBytes } from '../../../lib/protocol/lease.ts'
 import { judgeLease } from '../../../lib/runner/judge-lease.ts'
 import { campaignOver } from './operator.ts'
 
@@ -47,4 +47,13 @@ test('a lease of a campaign whose time is over, or has not come, is refused', ()
   ]) {
     expect(judge({}, { ...campaign, ...dates })).toEqual({ ok: false, reason: 'not-consented' })
   }
+})
+
+test('a robots.txt may take 500 KiB of a campaign whose pages are smaller, and no more', () => {
+  const small = { ...campaign, limits: { ...campaign.limits, pageBytes: 1024 } }
+  const robots = { kind: 'robots', url: 'http://www.barley.example/robots.txt' } as const
+  expect(judge({ ...robots, maxBytes: robotsBytes }, small).ok).toBe(true)
+  const refused = { ok: false, reason: 'over-limit' }
+  expect(judge({ ...robots, maxBytes: robotsBytes + 1 }, small)).toEqual(refused)
+  expect(judge({ maxBytes: robotsBytes }, small)).toEqual(refused)
 })
