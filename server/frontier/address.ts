@@ -53,7 +53,10 @@ export function withoutSession(url: string): { url: string; removed: string | nu
   })
   // As it was, down to an odd "&&", when there was nothing to remove.
   if (removed.length === 0) return { url, removed: null }
-  return { url: joined(address.slice(0, start) + path, kept), removed: removed.join(', ') }
+  return {
+    url: joined(`${address.slice(0, start)}${path || '/'}`, kept),
+    removed: removed.join(', '),
+  }
 }
 
 /** Java's, behind a segment. Tomcat and Jetty write it for readers without cookies. */
