@@ -1,12 +1,11 @@
 import { toBase64Url } from '../../lib/crypto/base64.ts'
-import { concatBytes } from '../../lib/crypto/digest.ts'
+import { concatBytes, digestBytes } from '../../lib/crypto/digest.ts'
 import type { Lease } from '../../lib/protocol/lease.ts'
-import { decodeTile, encodeTile } from '../../lib/tlog/tile.ts'
 import {
-  inclusionFromTiles,
-  type TileAddress,
-  tilesForInclusion,
-} from '../../lib/tlog/tile-proof.ts'
+  inclusionFromNodes,
+  nodesForInclusion,
+  type PerfectNode,
+} from '../../lib/tlog/stored-tree.ts'
 import { type DomainList, listableNames } from '../frontier/domain-list.ts'
 import type { Queryable } from './queryable.ts'
 
@@ -18,15 +17,18 @@ export interface WantedDomain {
 
 /** Domains a statement, some 600 kB: well below the statement timeout on a slow disk. */
 const DOMAINS_A_STATEMENT = 20_000
+/** Hashes of one level of the tree in a row; a row of 8 kB is read in slices. */
+const ROW_HASHES = 256
+const ROW_BYTES = ROW_HASHES * digestBytes
 /** Two megabytes of hashes. */
-const TILES_A_STATEMENT = 256
+const ROWS_A_STATEMENT = 256
 
 /**
  * Stores a list with its tree; the tables hold it whole or not at all. False when it was there:
  * a list is named by its root, so that one is the same.
  */
 export async function addDomainList(tx: Queryable, list: DomainList): Promise<boolean> {
-  const { root, domains, tiles } = list
+  const { root, domains, levels } = list
   const { rows } = await tx.query(
     'insert into domain_list (root, size) values ($1, $2) on conflict do nothing returning root',
     [root, domains.length],
@@ -39,19 +41,19 @@ export async function addDomainList(tx: Queryable, list: DomainList): Promise<bo
       [root, first, domains.slice(first, first + DOMAINS_A_STATEMENT)],
     )
   }
-  for (let first = 0; first < tiles.length; first += TILES_A_STATEMENT) {
-    const some = tiles.slice(first, first + TILES_A_STATEMENT)
-    await tx.query(
-      `insert into domain_tile (root, level, index, hashes)
-       select $1, t.level, t.index, t.hashes
-       from unnest($2::int[], $3::int[], $4::bytea[]) as t (level, index, hashes)`,
-      [
-        root,
-        some.map(({ level }) => level),
-        some.map(({ index }) => index),
-        some.map(({ hashes }) => encodeTile(hashes)),
-      ],
-    )
+  for (const [level, hashes] of levels.entries()) {
+    for (let first = 0; first * ROW_BYTES < hashes.length; first += ROWS_A_STATEMENT) {
+      const rows = hashes.subarray(first * ROW_BYTES, (first + ROWS_A_STATEMENT) * ROW_BYTES)
+      const parts = Array.from({ length: Math.ceil(rows.length / ROW_BYTES) }, (_, at) =>
+        rows.subarray(at * ROW_BYTES, (at + 1) * ROW_BYTES),
+      )
+      await tx.query(
+        `insert into domain_tile (root, level, index, hashes)
+         select $1, $2, $3::int + t.n - 1, t.hashes
+         from unnest($4::bytea[]) with ordinality as t (hashes, n)`,
+        [root, level, first, parts],
+      )
+    }
   }
   return true
 }
@@ -91,44 +93,31 @@ export async function findListed(
 
 /**
  * What each lease of a wide campaign carries as `domain`: the listed name and its proof; null for
- * a host that is not on the list. Two statements for all of them, and none for what this process
- * proved lately.
+ * a host that is not on the list. Two statements for all of them.
+ *
+ * @param wanted size of the list, as the manifest and `domainListSize` say it
  */
 export async function domainProofs(
   db: Queryable,
   wanted: readonly (WantedDomain & { size: number })[],
 ): Promise<(NonNullable<Lease['domain']> | null)[]> {
-  const keys = wanted.map(({ root, host }) => `${toBase64Url(root)}/${host}`)
-  const answers = new Map(keys.map((key) => [key, lately.get(key) ?? null]))
-  const unproven = new Map(
-    wanted.flatMap((one, at) => {
-      const key = keys[at] as string
-      return answers.get(key) ? [] : [[key, { ...one, key }] as const]
-    }),
-  )
-  const asked = [...unproven.values()]
-  const listed = await findListed(db, asked)
-  const known = asked.flatMap((one, at) => {
+  const listed = await findListed(db, wanted)
+  const known = wanted.flatMap(({ root, size }, at) => {
     const place = listed[at]
-    return place ? [{ ...one, place }] : []
+    return place ? [{ at, place, root, size, list: toBase64Url(root) }] : []
   })
-  const tiles = await readTiles(
+  const hash = await readNodes(
     db,
-    known.flatMap(({ root, size, place }) =>
-      tilesForInclusion(place.index, size).map((address) => ({ root, ...address })),
+    known.flatMap(({ root, size, place, list }) =>
+      nodesForInclusion(place.index, size).map((node) => ({ root, list, ...node })),
     ),
   )
-  for (const { key, root, size, place } of known) {
-    const proof = inclusionFromTiles(
-      place.index,
-      size,
-      (address) => tiles.get(tileKey(root, address)) ?? [],
-    )
-    const proven = { ...place, proof: toBase64Url(concatBytes(...proof)) }
-    answers.set(key, proven)
-    remember(key, proven)
+  const proofs: (NonNullable<Lease['domain']> | null)[] = wanted.map(() => null)
+  for (const { at, place, size, list } of known) {
+    const proof = inclusionFromNodes(place.index, size, (node) => hash({ list, ...node }))
+    proofs[at] = { ...place, proof: toBase64Url(concatBytes(...proof)) }
   }
-  return keys.map((key) => answers.get(key) ?? null)
+  return proofs
 }
 
 /** A page of the list in its order, from the name after `after` on; empty past the end. */
@@ -146,39 +135,39 @@ export async function listedDomains(
   return rows.map(({ name }) => name)
 }
 
-async function readTiles(
+/** A node of one list, which its root names. */
+type ListNode = PerfectNode & { list: string }
+
+/** Reads these nodes' hashes, each once. */
+async function readNodes(
   db: Queryable,
-  wanted: readonly (TileAddress & { root: Uint8Array })[],
-): Promise<Map<string, readonly Uint8Array[]>> {
-  const once = new Map(wanted.map((one) => [tileKey(one.root, one), one]))
-  const tiles = [...once.values()]
-  if (tiles.length === 0) return new Map()
-  const { rows } = await db.query<TileAddress & { root: Buffer; hashes: Buffer }>(
-    `select root, level, index, hashes from domain_tile
-     join unnest($1::bytea[], $2::int[], $3::int[]) as w (root, level, index)
-       using (root, level, index)`,
-    [
-      tiles.map(({ root }) => root),
-      tiles.map(({ level }) => level),
-      tiles.map(({ index }) => index),
-    ],
-  )
-  return new Map(rows.map((row) => [tileKey(row.root, row), decodeTile(row.hashes) ?? []]))
-}
-
-function tileKey(root: Uint8Array, { level, index }: TileAddress): string {
-  return `${toBase64Url(root)}/${level}/${index}`
-}
-
-/**
- * Proofs made lately, by root and host. A proof never changes, so nothing here can be stale; it
- * spares some 200 hashes a lease. About a kilobyte each.
- */
-const lately = new Map<string, NonNullable<Lease['domain']>>()
-const MOST_REMEMBERED = 10_000
-
-function remember(key: string, proven: NonNullable<Lease['domain']>) {
-  const [oldest] = lately.keys()
-  if (lately.size >= MOST_REMEMBERED && oldest !== undefined) lately.delete(oldest)
-  lately.set(key, proven)
+  wanted: readonly (ListNode & { root: Uint8Array })[],
+): Promise<(node: ListNode) => Uint8Array> {
+  const hashes = new Map<string, Uint8Array>()
+  const keyOf = ({ list, level, index }: ListNode) => `${list}/${level}/${index}`
+  const nodes = [...new Map(wanted.map((node) => [keyOf(node), node])).values()]
+  if (nodes.length > 0) {
+    const { rows } = await db.query<{ at: number; hash: Buffer }>(
+      `select w.n::int - 1 as at, substring(t.hashes from w.first for ${digestBytes}) as hash
+       from unnest($1::bytea[], $2::int[], $3::int[], $4::int[])
+              with ordinality as w (root, level, index, first, n)
+       join domain_tile t on t.root = w.root and t.level = w.level and t.index = w.index`,
+      [
+        nodes.map(({ root }) => root),
+        nodes.map(({ level }) => level),
+        nodes.map(({ index }) => Math.floor(index / ROW_HASHES)),
+        // SQL counts from 1.
+        nodes.map(({ index }) => (index % ROW_HASHES) * digestBytes + 1),
+      ],
+    )
+    for (const { at, hash } of rows) hashes.set(keyOf(nodes[at] as ListNode), hash)
+  }
+  return (node) => {
+    const hash = hashes.get(keyOf(node))
+    // Stored whole or not at all, so a list that lacks one was damaged.
+    if (hash?.length !== digestBytes) {
+      throw new Error(`the stored list ${keyOf(node)} lacks a hash of its tree`)
+    }
+    return hash
+  }
 }

