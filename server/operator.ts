@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { toBase64Url } from '../lib/crypto/base64.ts'
+import { fromBase64Url, toBase64Url } from '../lib/crypto/base64.ts'
 import { sha256 } from '../lib/crypto/digest.ts'
 import { signEnvelope, verifyEnvelope } from '../lib/crypto/dsse.ts'
 import { type Campaign, campaign } from '../lib/protocol/campaign.ts'
@@ -25,10 +25,12 @@ import {
   putNetworkEnvelope,
 } from './store/campaigns.ts'
 import type { Database } from './store/database.ts'
+import { domainListSize } from './store/domain-list.ts'
 import { ring } from './store/doorbell.ts'
 import { addTransfers, balances, balancesFromTransfers, openAccounts } from './store/ledger.ts'
 import { appendToLog, entriesAt, latestCheckpoint, leafHashes } from './store/log.ts'
 import { logSigner, type OperatorKeys } from './store/operator-keys.ts'
+import type { Queryable } from './store/queryable.ts'
 import { addRelease, recordsAfter, releaseNamed } from './store/releases.ts'
 
 /** What an operator's action works on: the database, bodies and keys of one network. */
@@ -138,6 +140,7 @@ export async function openCampaign(
   }
   const manifest = parseManifest(new TextDecoder().decode(verdict.payload))
   const digest = sha256(verdict.payload)
+  if (manifest.wide) await requireList(database.pool, manifest.wide)
   await database.transaction(async (tx) => {
     const leafIndex = await appendToLog(
       tx,
@@ -158,6 +161,21 @@ export async function openCampaign(
     await ring(tx, [{ node: null, notice: 'work' }])
   })
   return { manifest, digest: toBase64Url(digest) }
+}
+
+/** Without its list nobody could prove a lease, or check what the root stands for. */
+async function requireList(db: Queryable, wide: NonNullable<Campaign['wide']>) {
+  const size = await domainListSize(db, fromBase64Url(wide.root))
+  if (size === null) {
+    throw new OperatorProblem(
+      `The list of domains with root ${wide.root} is not stored here. Give its file: gleaner campaign create --list FILE beside --manifest or --signed`,
+    )
+  }
+  if (size !== wide.size) {
+    throw new OperatorProblem(
+      `The manifest says ${wide.size} domains, and the list with root ${wide.root} has ${size}. Write the right size and sign it again.`,
+    )
+  }
 }
 
 /** Reads a manifest, or says which member is wrong. */

@@ -1,8 +1,14 @@
-import { writeFile } from 'node:fs/promises'
+import { stat, writeFile } from 'node:fs/promises'
 import type { Command } from '@commander-js/extra-typings'
-import { envelope as envelopeSchema } from '../../lib/protocol/fields.ts'
+import { ListedDomain } from '../../lib/consent/domain-list.ts'
+import { covers } from '../../lib/consent/scope.ts'
+import { fromBase64, toBase64Url } from '../../lib/crypto/base64.ts'
+import type { Campaign } from '../../lib/protocol/campaign.ts'
+import { type EnvelopeMessage, envelope as envelopeSchema } from '../../lib/protocol/fields.ts'
 import { readConfig, type ServerConfig } from '../config.ts'
+import { type DomainList, domainList, listableNames, readDomains } from '../frontier/domain-list.ts'
 import { OperatorProblem, openCampaign, parseManifest, signCampaign } from '../operator.ts'
+import { addDomainList } from '../store/domain-list.ts'
 import { loadOperatorKeys } from '../store/operator-keys.ts'
 import { json, onWorkspace, print, readGiven, withConfig } from './command.ts'
 
@@ -20,9 +26,19 @@ export function addCampaignCommands(program: Command) {
     .option('--title <text>', 'title, shown to contributors')
     .option('--purpose <text>', 'why, in plain words, shown to contributors')
     .option('--site <url...>', 'a site, such as https://example.org/docs/ (repeatable)')
+    .option('--seed <url...>', 'where to begin; the sites themselves if not given (repeatable)')
+    .option(
+      '--list <file>',
+      'a wide campaign: a file of up to a million domains, one a line, each covered with all names below it, by https',
+    )
+    .option('--category <text>', 'what the listed domains have in common, shown to contributors')
     .option('--use <kind>', 'research, search, ai-training or archive', 'research')
-    .option('--rate <number>', 'requests a second for each site, of the whole network', '1')
-    .option('--in-flight <number>', 'requests at once for each site', '1')
+    .option(
+      '--rate <number>',
+      'requests a second for each site or listed host, of the whole network',
+      '1',
+    )
+    .option('--in-flight <number>', 'requests at once for each site or listed host', '1')
     .option('--pages <number>', 'most pages to gather', '10000')
     .option('--quorum <number>', 'independent observers a page needs', '2')
     .option('--budget <points>', 'points that may be credited', '1000000')
@@ -31,22 +47,24 @@ export function addCampaignCommands(program: Command) {
     .addOption(json())
     .action(async (flags) => {
       const config = readConfig(flags, process.env)
-      const manifest = flags.signed
-        ? null
-        : parseManifest(
-            flags.manifest
-              ? await readGiven(flags.manifest)
-              : JSON.stringify(manifestFromFlags(flags, config)),
-          )
+      const list = flags.list === undefined ? null : await readList(flags.list)
+      const signed = flags.signed ? parseEnvelope(await readGiven(flags.signed)) : null
+      const manifest = parseManifest(
+        signed
+          ? payloadText(signed)
+          : flags.manifest
+            ? await readGiven(flags.manifest)
+            : JSON.stringify(manifestFromFlags(flags, config, list)),
+      )
+      if (list !== null) requireFitting(manifest, list)
       if (flags.print) {
         process.stdout.write(`${JSON.stringify(manifest, null, 2)}\n`)
         return
       }
       await onWorkspace(config, async (workspace) => {
-        const envelope =
-          manifest === null
-            ? parseEnvelope(await readGiven(flags.signed ?? ''))
-            : await signCampaign(manifest, workspace.keys.campaign)
+        const envelope = signed ?? (await signCampaign(manifest, workspace.keys.campaign))
+        // Before the campaign: a list that no campaign names harms nobody.
+        if (list !== null) await workspace.database.transaction((tx) => addDomainList(tx, list))
         const opened = await openCampaign(workspace, envelope)
         print(
           flags.json,
@@ -112,6 +130,8 @@ function manifestFromFlags(
     title?: string | undefined
     purpose?: string | undefined
     site?: string[] | undefined
+    seed?: string[] | undefined
+    category?: string | undefined
     use: string
     rate: string
     inFlight: string
@@ -121,14 +141,24 @@ function manifestFromFlags(
     days: string
   },
   config: ServerConfig,
+  list: DomainList | null,
 ) {
-  const missing = (['id', 'title', 'purpose', 'site'] as const).filter(
-    (name) => !flags[name]?.length,
-  )
+  const needed =
+    list === null
+      ? (['id', 'title', 'purpose', 'site'] as const)
+      : (['id', 'title', 'purpose', 'category', ...(flags.site ? [] : ['seed' as const])] as const)
+  const missing = needed.filter((name) => !flags[name]?.length)
   if (missing.length > 0) {
     throw new OperatorProblem(
       `A campaign needs ${missing.map((name) => `--${name}`).join(', ')}. Or give a whole --manifest FILE.`,
     )
+  }
+  if (list === null && flags.category !== undefined) {
+    throw new OperatorProblem('--category describes a list of domains. Give it with --list FILE.')
+  }
+  const pace = {
+    requestsPerSecond: Number(flags.rate),
+    requestsInFlight: Number(flags.inFlight),
   }
   const sites = (flags.site ?? []).map((given) => {
     if (!URL.canParse(given)) {
@@ -141,8 +171,7 @@ function manifestFromFlags(
       host: url.hostname,
       scheme: url.protocol.replace(':', ''),
       pathPrefixes: [url.pathname],
-      requestsPerSecond: Number(flags.rate),
-      requestsInFlight: Number(flags.inFlight),
+      ...pace,
     }
   })
   const now = Date.now()
@@ -154,8 +183,17 @@ function manifestFromFlags(
     operator: { name: config.operatorName, contact: config.operatorContact },
     use: flags.use,
     sites,
+    ...(list && {
+      wide: {
+        root: toBase64Url(list.root),
+        size: list.domains.length,
+        category: flags.category,
+        scheme: 'https',
+        ...pace,
+      },
+    }),
     canaryHosts: [],
-    seeds: flags.site,
+    seeds: flags.seed ?? flags.site,
     limits: { pageBytes: 2 * 1024 * 1024, pageMs: 30_000, pages: Number(flags.pages), depth: 20 },
     retentionDays: 365,
     quorum: Number(flags.quorum),
@@ -168,6 +206,57 @@ function manifestFromFlags(
     },
     validFrom: new Date(now - 60_000).toISOString(),
     validUntil: new Date(now + Number(flags.days) * 86_400_000).toISOString(),
+  }
+}
+
+/** A million of the longest names; a file beyond that is not a list of domains. */
+const MOST_LIST_BYTES = 256 * 1024 * 1024
+
+async function readList(file: string): Promise<DomainList> {
+  const { size } = await stat(file).catch(() => ({ size: 0 }))
+  if (size > MOST_LIST_BYTES) {
+    throw new OperatorProblem(`${file} has ${size} bytes, too many for a list of domains.`)
+  }
+  const read = readDomains(await readGiven(file))
+  if (!read.ok) {
+    throw new OperatorProblem(`${file} is no list of domains:\n  ${read.problems.join('\n  ')}`)
+  }
+  return domainList(read.domains)
+}
+
+/** The list given beside a manifest is the one that the manifest names, and the seeds are on it. */
+function requireFitting(manifest: Campaign, list: DomainList) {
+  const { wide } = manifest
+  if (wide === undefined) {
+    throw new OperatorProblem('The manifest names no list of domains (wide), so leave out --list.')
+  }
+  const root = toBase64Url(list.root)
+  if (wide.root !== root || wide.size !== list.domains.length) {
+    throw new OperatorProblem(
+      `The manifest names the list with root ${wide.root} (${wide.size} domains); the file given with --list has root ${root} (${list.domains.length} domains). Give the file that the manifest was made from.`,
+    )
+  }
+  const names = new Set(list.domains)
+  for (const seed of manifest.seeds) {
+    const host = URL.canParse(seed) ? new URL(seed).hostname : ''
+    const name = listableNames(host).find((one) => names.has(one))
+    const listed = name === undefined ? null : ListedDomain.held(root, name)
+    if (!covers(manifest, 'page', seed, { loopbackAllowed: false }, listed).ok) {
+      throw new OperatorProblem(
+        `The seed ${seed} is neither on the list (by ${wide.scheme}) nor within a named site, so nobody would fetch it.`,
+      )
+    }
+  }
+}
+
+/** What an envelope holds, before anybody checked its signature. */
+function payloadText({ payload }: EnvelopeMessage): string {
+  try {
+    return new TextDecoder().decode(fromBase64(payload))
+  } catch {
+    throw new OperatorProblem(
+      'The payload of the signed file is not base64. Make it with: gleaner campaign sign MANIFEST --out FILE',
+    )
   }
 }
 

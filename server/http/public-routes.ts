@@ -1,7 +1,10 @@
+import { Readable } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
-import { toBase64Url } from '../../lib/crypto/base64.ts'
+import { fromBase64Url, toBase64Url } from '../../lib/crypto/base64.ts'
+import { digest } from '../../lib/protocol/fields.ts'
 import { consistencyProof, inclusionProof } from '../../lib/tlog/merkle.ts'
 import { campaigns, networkEnvelope } from '../store/campaigns.ts'
+import { domainListSize, listedDomains } from '../store/domain-list.ts'
 import { latestCheckpoint, leafHashes, leafIndexOf } from '../store/log.ts'
 import type { Queryable } from '../store/queryable.ts'
 import { crawlerPage } from './assets/crawler-page.ts'
@@ -87,6 +90,24 @@ export function registerPublicRoutes(
     }
   })
 
+  app.get<{ Params: { root: string } }>('/v1/lists/:root', async (request, reply) => {
+    const root = digest.safeParse(request.params.root)
+    if (!root.success) {
+      throw new HttpProblem('malformed', 'A list is named by its root, 32 bytes as base64url.')
+    }
+    const bytes = fromBase64Url(root.data)
+    if ((await domainListSize(db, bytes)) === null) {
+      throw new HttpProblem('not-found', 'No list of domains has this root.')
+    }
+    return (
+      reply
+        .type('text/plain; charset=utf-8')
+        // Named by its digest: another list has another address.
+        .header('cache-control', 'public, max-age=31536000, immutable')
+        .send(Readable.from(linesOfList(db, bytes), { objectMode: false }))
+    )
+  })
+
   app.get('/join', async (_request, reply) =>
     reply
       .type('text/html; charset=utf-8')
@@ -99,6 +120,19 @@ export function registerPublicRoutes(
       .header('content-security-policy', pageSecurity)
       .send(crawlerPage(options)),
   )
+}
+
+/** Some 200 kB: a slow reader holds that much, and no connection to the database. */
+const NAMES_A_PAGE = 10_000
+
+async function* linesOfList(db: Queryable, root: Uint8Array) {
+  for (let after = ''; ; ) {
+    const names = await listedDomains(db, root, after, NAMES_A_PAGE)
+    const last = names.at(-1)
+    if (last === undefined) return
+    yield `${names.join('\n')}\n`
+    after = last
+  }
 }
 
 const pageSecurity = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
