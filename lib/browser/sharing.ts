@@ -107,6 +107,7 @@ export function createSharing(parts: {
       connect: (url) => new WebSocket(url),
       sleep,
       random: Math.random,
+      now: Date.now,
       onNotice: (notice) => {
         runner?.doorbell(joined.fingerprint, notice)
         if (notice.type === 'outcomes') refreshPoints(joined)
@@ -162,6 +163,7 @@ export function createSharing(parts: {
           now: Date.now,
           sleep,
           randomBytes: (length) => crypto.getRandomValues(new Uint8Array(length)),
+          doorbell: (network) => doorbells.get(network),
           log: onEvent,
         },
         networks: await Promise.all(networks.map(runnerNetwork)),

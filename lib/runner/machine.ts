@@ -17,6 +17,7 @@ export interface NetworkFacts {
   id: string
   /** Whether the server showed the pinned key since this runner started; null while not asked. */
   trusted: boolean | null
+  doorbell: DoorbellFacts
   campaigns: readonly CampaignFacts[]
   tasks: readonly TaskFacts[]
   /** Calls under way: at most one of each kind. */
@@ -38,6 +39,16 @@ export interface NetworkFacts {
   refusals: { count: number; sinceMs: number } | null
 }
 
+export type DoorbellFacts =
+  | {
+      isOpen: true
+      /** When the last thing was asked that the server answered. */
+      heardMs: number
+      /** When something was asked that is not answered yet. */
+      askedMs: number | null
+    }
+  | { isOpen: false; sinceMs: number }
+
 export interface CampaignFacts {
   digest: string
   /** `ready` may be leased; the others say why not. */
@@ -52,6 +63,8 @@ export interface TaskFacts {
   pace: Pick<Site, 'requestsPerSecond' | 'requestsInFlight'>
   maxBytes: number
   expiresAtMs: number
+  /** When the call began that brought it; 0 when that was in an earlier life. */
+  askedAtMs: number
   /** Its fetch or its upload is under way. */
   busy: boolean
   /** When the statement was stored; 0 when that was in an earlier life. */
@@ -75,6 +88,8 @@ export type Action =
   | { kind: 'send-observations'; network: string; tasks: string[] }
   | { kind: 'lease'; network: string; campaigns: string[]; max: number }
   | { kind: 'fetch'; network: string; task: string }
+  /** Its answer says that nothing is halted which this node does not know of. */
+  | { kind: 'ask-doorbell'; network: string }
   /** Expired before its turn came: tell the server and forget it. */
   | { kind: 'give-back'; network: string; task: string }
   /** Its time or its room is over: the body goes, and the task with it. */
@@ -101,6 +116,18 @@ const MOST_LEASES = 32
 const MOST_CAMPAIGNS = 100
 // Leases in stock for each fetch at once: enough to hide the round trip, too few to let any expire.
 const STOCK = 2
+// The operator's halt must hold within 5 s on a node that does not hear it, too. A lease says that
+// nothing was halted when it was asked for, a pong when the ping was sent, save the 2 s that the
+// server itself may be behind (protocol README §9); half a second is for the way to the site.
+export const LEASE_FRESH_MS = 4_000
+export const HEARD_FRESH_MS = 2_500
+// A ping on demand costs some 200 bytes on the wire with all that carries it; asking while half of
+// the time is
+// left hides its round trip. Asked only when a page could start: an idle node pings every 20 s.
+const ASK_AGAIN_MS = HEARD_FRESH_MS / 2
+// A page that may not start holds its site's slot for the whole network. So long a doorbell may be
+// away and come back (socket.ts tries again within seconds).
+export const UNHEARD_MS = 15_000
 // The doorbell tells at once; these are for a doorbell that is broken.
 const FOLLOW_UPS_EVERY_MS = 15_000
 const OUTCOMES_EVERY_MS = 10 * 60_000
@@ -162,7 +189,10 @@ function letGoOfBodies(plan: Plan): void {
 function giveBackExpired(plan: Plan, network: NetworkFacts): void {
   for (const task of network.tasks) {
     if (task.busy) continue
-    if (task.state === 'leased' && plan.isDue(task.expiresAtMs)) {
+    if (
+      task.state === 'leased' &&
+      (plan.isDue(task.expiresAtMs) || isUnheard(plan, network, task))
+    ) {
       plan.remove('give-back', network.id, task.id)
     }
     // A statement that could not be sent so long after its lease ended will not be taken any more.
@@ -170,6 +200,12 @@ function giveBackExpired(plan: Plan, network: NetworkFacts): void {
       plan.remove('let-go', network.id, task.id)
     }
   }
+}
+
+/** Nobody says whether it may still be fetched, and nobody will soon. */
+function isUnheard(plan: Plan, { doorbell }: NetworkFacts, task: TaskFacts): boolean {
+  const silentMs = doorbell.isOpen ? doorbell.askedMs : doorbell.sinceMs
+  return silentMs !== null && plan.isDue(Math.max(silentMs, task.askedAtMs) + UNHEARD_MS)
 }
 
 function callServer(plan: Plan, network: NetworkFacts): void {
@@ -256,9 +292,13 @@ function leaseMore(plan: Plan, network: NetworkFacts): void {
     (sum, action) => (action.kind === 'lease' ? sum + action.max : sum),
     0,
   )
-  const room = facts.fetchesAtOnce * STOCK - stock - asked
+  // Without a doorbell only what begins at once may begin at all: no stock.
+  const inFlight = [...fetching(facts)].length
+  const { isOpen } = network.doorbell
+  const most = isOpen ? facts.fetchesAtOnce * STOCK : facts.fetchesAtOnce - inFlight
+  const room = most - stock - asked
   // Half empty: one call for several, instead of one for each page.
-  if (room < facts.fetchesAtOnce) return
+  if (room < (isOpen ? facts.fetchesAtOnce : 1)) return
   const campaigns = network.campaigns
     .filter(({ standing }) => standing === 'ready')
     .filter(({ pageBytes }) => pageBytes + reservedBytes(facts) <= bytesLeft(facts))
@@ -284,9 +324,10 @@ function startFetches(plan: Plan): boolean {
 
   const waiting = facts.networks
     .filter(({ trusted }) => trusted !== false)
-    .flatMap((network) => network.tasks.map((task) => ({ network: network.id, task })))
+    .flatMap((network) => network.tasks.map((task) => ({ network, task })))
     .filter(({ task }) => task.state === 'leased' && !task.busy && !plan.gone.has(task.id))
     .sort((a, b) => a.task.expiresAtMs - b.task.expiresAtMs)
+  const asks = new Set<string>()
   for (const { network, task } of waiting) {
     const answer = mayFetch(task.pace, {
       nowMs: facts.nowMs,
@@ -299,7 +340,16 @@ function startFetches(plan: Plan): boolean {
       lastStartAtSiteMs: lastStartMs.get(task.host) ?? null,
     })
     if (answer.ok) {
-      plan.actions.push({ kind: 'fetch', network, task: task.id })
+      if (!isWithin(LEASE_FRESH_MS, task.askedAtMs, facts)) {
+        const { doorbell } = network
+        // It is looked at again when a notice comes, a pong too.
+        if (!doorbell.isOpen) continue
+        if (doorbell.askedMs === null && !isWithin(ASK_AGAIN_MS, doorbell.heardMs, facts)) {
+          asks.add(network.id)
+        }
+        if (!isWithin(HEARD_FRESH_MS, doorbell.heardMs, facts)) continue
+      }
+      plan.actions.push({ kind: 'fetch', network: network.id, task: task.id })
       inFlight += 1
       inFlightAt.set(task.host, (inFlightAt.get(task.host) ?? 0) + 1)
       lastStartMs.set(task.host, facts.nowMs)
@@ -310,7 +360,13 @@ function startFetches(plan: Plan): boolean {
       lacksBytes = true
     }
   }
+  for (const network of asks) plan.actions.push({ kind: 'ask-doorbell', network })
   return lacksBytes
+}
+
+/** Less than `ms` ago. What lies in the future was written by a clock set back, and says nothing. */
+function isWithin(ms: number, atMs: number, { nowMs }: MachineFacts): boolean {
+  return nowMs >= atMs && nowMs - atMs < ms
 }
 
 /** The one truthful state: what stops the person's own device first, then what stops the rest. */

@@ -18,7 +18,7 @@ import type { SocketNotice } from '../protocol/socket.ts'
 import { answerFollowUp, statementDigest } from './answer.ts'
 import { fetchPage, type PageFetch } from './fetch-page.ts'
 import { judgeLease } from './judge-lease.ts'
-import type { Action, NetworkFacts, TaskFacts } from './machine.ts'
+import type { Action, DoorbellFacts, NetworkFacts, TaskFacts } from './machine.ts'
 import { BATCH_WAIT_MS, type CallKind, type CampaignFacts, KEEP_MS } from './machine.ts'
 import { observeFailure, observePage } from './observe.ts'
 import type {
@@ -50,6 +50,8 @@ interface HeldTask {
   /** Of the running fetch. */
   fetching: AbortController | null
   sending: boolean
+  /** When the call began that brought its lease; 0 when that was in an earlier life. */
+  askedAtMs: number
   observedAtMs: number
   /** Why it left the table while its fetch was running. */
   ended?: LeaseRefusalReason
@@ -70,7 +72,8 @@ const LONGEST_BACKOFF_MS = 5 * 60_000
 const LONGEST_RETRY_AFTER_MS = 60 * 60_000
 const SOONEST_LEASE_MS = 100
 const LONGEST_LEASE_WAIT_MS = 10 * 60_000
-// An operator's halt ends by itself: the server leases nothing of a halted campaign anyway.
+// A halt lasts until the server says `resume`, and it says again now and then that it lasts. Only
+// when it does neither the halt ends by itself: nothing of a halted campaign is leased anyway.
 const HALT_MS = 5 * 60_000
 // One batch of refusals (refusalBatch). Older ones are dropped: the server sees those leases expire.
 const MOST_REFUSALS = 64
@@ -97,6 +100,9 @@ export class NetworkLine {
   readonly #callBackoff = new Map<CallKind, { untilMs: number; failures: number }>()
   readonly #retiring = new AbortController()
   readonly #running = new Set<Promise<void>>()
+  /** Of everything; a campaign that was halted by name stays halted when this ends. */
+  #haltedUntilMs = 0
+  #silentSinceMs: number | null = null
   #leaseAtMs = 0
   #followUpsRangMs: number | null = null
   #followUpsAskedMs: number | null = null
@@ -136,7 +142,7 @@ export class NetworkLine {
       // What was seen in time is still told after a campaign's last day; new fetches are not begun.
       const site = judged.ok ? judged.site : campaign?.sites[0]
       if (site !== undefined && (judged.ok || task.state !== 'leased')) {
-        this.#put(task, site)
+        this.#put(task, site, 0)
       } else {
         await store.deleteTask(task.id)
         if (!judged.ok && task.state === 'leased') await this.#refuse(task.lease, judged.reason)
@@ -149,6 +155,7 @@ export class NetworkLine {
     return {
       id: this.id,
       trusted: this.#trusted,
+      doorbell: this.#doorbellFacts(nowMs),
       campaigns: [...this.#campaigns.values()].map((held) => this.#campaignFacts(held, nowMs)),
       tasks: [...this.#tasks.values()].map(taskFacts),
       calls: this.#calls,
@@ -198,6 +205,12 @@ export class NetworkLine {
         return
       case 'halt':
         this.#halt(notice.campaign, nowMs)
+        return
+      case 'resume':
+        this.#resume(notice.campaign, nowMs)
+        return
+      case 'recall':
+        this.#track(this.#guarded('recall', () => this.#recall(notice.leases)))
         return
       case 'pong':
         return
@@ -252,6 +265,9 @@ export class NetworkLine {
 
   #perform(action: Action): Promise<void> {
     switch (action.kind) {
+      case 'ask-doorbell':
+        this.#context.ports.doorbell(this.id)?.ask()
+        return Promise.resolve()
       case 'fetch':
         return this.#guarded('fetch', () => this.#fetch(action.task))
       case 'give-back':
@@ -286,6 +302,8 @@ export class NetworkLine {
     const aborter = new AbortController()
     held.fetching = aborter
     const { lease } = held.task
+    // Once begun it may run to its end, at most the manifest's pageMs: when the doorbell closes it is
+    // not aborted, since a line that breaks now and then would make sites pay for every page twice.
     this.#context.lastStartMs.set(held.site.host, ports.now())
     try {
       const signal = AbortSignal.any([aborter.signal, stopped])
@@ -303,6 +321,10 @@ export class NetworkLine {
         return await this.#refuse(lease, page.reason)
       }
       await this.#observe(held, page)
+      // Dropped while it was read: nothing is said of it, but its bytes were moved.
+      if (held.ended !== undefined) {
+        await this.#journal(entryOf(held.task, ports.now(), refused(held.ended), page))
+      }
     } catch (error) {
       // The store failed. Fetching the page again and again would make the site pay for that, so the
       // task rests in the store until the next life, or expires.
@@ -342,6 +364,8 @@ export class NetworkLine {
         : { kind: 'failed', reason: page.reason }
     const entry = entryOf(task, now(), result, page)
     await store.putTaskAndEntry(held.task, entry)
+    // Dropped meanwhile: the write would bring it back at the next start.
+    if (!isHeld()) return store.deleteTask(task.id)
     // Committed. A crash from here sends the same statement again, which changes nothing.
     held.observedAtMs = now()
     this.#context.ports.log({ kind: 'journal', entry })
@@ -398,7 +422,8 @@ export class NetworkLine {
   async #lease(campaigns: readonly string[], max: number): Promise<void> {
     const { ports } = this.#context
     const stopped = this.#retiring.signal
-    const askedAtMs = this.#leaseAtMs
+    const dueAtMs = this.#leaseAtMs
+    const askedAtMs = ports.now()
     let grant: ReturnType<typeof leaseGrant.parse>
     try {
       const answer = await this.#server.postJson('/v1/leases', { campaigns, max }, stopped)
@@ -411,14 +436,14 @@ export class NetworkLine {
     }
     const leases = grant.leases.slice(0, max)
     // A bell during the call has set the time anew and wins. A full grant means that there is more.
-    if (this.#leaseAtMs === askedAtMs && leases.length < max) {
+    if (this.#leaseAtMs === dueAtMs && leases.length < max) {
       const waitMs = Math.max(SOONEST_LEASE_MS, grant.retryAfterMs)
       this.#leaseAtMs = ports.now() + Math.min(waitMs, LONGEST_LEASE_WAIT_MS)
     }
-    for (const envelope of leases) await this.#take(envelope)
+    for (const envelope of leases) await this.#take(envelope, askedAtMs)
   }
 
-  async #take(envelope: EnvelopeMessage): Promise<void> {
+  async #take(envelope: EnvelopeMessage, askedAtMs: number): Promise<void> {
     const { ports, scope } = this.#context
     const { leaseKey } = this.joined.network
     const opened = await verifyEnvelope(envelope, payloadType.lease, fromBase64Url(leaseKey))
@@ -433,6 +458,8 @@ export class NetworkLine {
     if (!judged.ok) return this.#refuse(lease, judged.reason)
     // The same lease again: its key and state stay.
     if (this.#tasks.has(lease.id)) return
+    // Leased a moment before the operator stopped.
+    if (this.#isHalted(lease.campaign, nowMs)) return this.#refuse(lease, 'paused')
     const task: RunnerTask = {
       id: lease.id,
       network: this.id,
@@ -448,7 +475,11 @@ export class NetworkLine {
       // Withdrawn between the two writes.
       return ports.store.deleteTask(task.id)
     }
-    this.#put(task, judged.site)
+    if (this.#isHalted(lease.campaign, ports.now())) {
+      await ports.store.deleteTask(task.id)
+      return this.#refuse(lease, 'paused')
+    }
+    this.#put(task, judged.site, askedAtMs)
   }
 
   /** A lease that the lease key did not sign: keys may have been rotated, so ask who this is. */
@@ -706,11 +737,22 @@ export class NetworkLine {
     )
   }
 
+  #doorbellFacts(nowMs: number): DoorbellFacts {
+    const doorbell = this.#context.ports.doorbell(this.id)
+    const heardMs = doorbell?.heardMs() ?? null
+    if (doorbell === undefined || heardMs === null) {
+      this.#silentSinceMs ??= nowMs
+      return { isOpen: false, sinceMs: this.#silentSinceMs }
+    }
+    this.#silentSinceMs = null
+    return { isOpen: true, heardMs, askedMs: doorbell.askedMs() }
+  }
+
   #campaignFacts(held: HeldCampaign, nowMs: number): CampaignFacts {
     const { digest, campaign } = held.consented
     const standing = held.refused
       ? 'refused'
-      : held.haltedUntilMs > nowMs
+      : this.#isHalted(digest, nowMs)
         ? 'halted'
         : validity(campaign, nowMs) !== null
           ? 'outside-validity'
@@ -720,16 +762,61 @@ export class NetworkLine {
     return { digest, standing, pageBytes: campaign.limits.pageBytes }
   }
 
+  /** Aborts at once. Tasks go back, so that the sites' slots are free for when it goes on. */
   #halt(digest: string | null, nowMs: number): void {
-    for (const [of, held] of this.#campaigns) {
-      if (digest === null || of === digest) held.haltedUntilMs = nowMs + HALT_MS
+    if (digest === null) this.#haltedUntilMs = nowMs + HALT_MS
+    const held = digest === null ? undefined : this.#campaigns.get(digest)
+    if (held !== undefined) held.haltedUntilMs = nowMs + HALT_MS
+    for (const { task } of [...this.#tasks.values()]) {
+      if (task.state !== 'leased' || (digest !== null && task.campaign !== digest)) continue
+      this.#track(this.#guarded('halt', () => this.#drop(task.id, 'paused')))
     }
-    for (const [id, ending] of this.#tasks) {
-      const { task } = ending
-      if (digest !== null && task.campaign !== digest) continue
-      ending.ended = 'paused'
-      ending.fetching?.abort()
-      if (task.state === 'leased') this.#track(this.#guarded('halt', () => this.#delete(id)))
+  }
+
+  #resume(digest: string | null, nowMs: number): void {
+    if (digest === null) this.#haltedUntilMs = 0
+    const held = digest === null ? undefined : this.#campaigns.get(digest)
+    if (held !== undefined) held.haltedUntilMs = 0
+    this.#leaseAtMs = nowMs
+  }
+
+  #isHalted(digest: string, nowMs: number): boolean {
+    const untilMs = Math.max(this.#haltedUntilMs, this.#campaigns.get(digest)?.haltedUntilMs ?? 0)
+    return untilMs > nowMs
+  }
+
+  /** The site's owner opted out: what runs is aborted, and what was read is deleted. */
+  async #recall(leases: readonly string[]): Promise<void> {
+    const { store } = this.#context.ports
+    // All at once: the second fetch must not go on while the first is written down.
+    const dropped = leases.flatMap((id) => {
+      const state = this.#tasks.get(id)?.task.state
+      return state === undefined ? [] : [{ id, state, done: this.#drop(id, 'recalled') }]
+    })
+    for (const { id, state, done } of dropped) {
+      await done
+      if (state === 'leased') continue
+      const entry = await store.entry(id)
+      if (entry !== undefined) await this.#journal({ ...entry, result: refused('recalled') })
+    }
+  }
+
+  /**
+   * Takes a task out of the table and aborts its fetch, both before it returns; then forgets it and
+   * tells the server, if that still waits for an answer. A running fetch writes its own line in the
+   * journal, with the bytes it moved.
+   */
+  async #drop(id: string, reason: 'paused' | 'recalled'): Promise<void> {
+    const held = this.#tasks.get(id)
+    if (held === undefined) return
+    const { task, fetching } = held
+    held.ended = reason
+    this.#tasks.delete(id)
+    fetching?.abort()
+    if (task.state === 'leased') this.#queueLeaseRefusal(id, reason)
+    await this.#context.ports.store.deleteTask(id)
+    if (task.state === 'leased' && fetching === null) {
+      await this.#journal(entryOf(task, this.#context.ports.now(), refused(reason)))
     }
   }
 
@@ -753,16 +840,18 @@ export class NetworkLine {
   }
 
   async #refuse(lease: Lease, reason: LeaseRefusalReason): Promise<void> {
-    if (this.#leaseRefusals.length + this.#followUpRefusals.length === 0) {
-      this.#refusalsSinceMs = this.#context.ports.now()
-    }
-    this.#leaseRefusals = [...this.#leaseRefusals, { lease: lease.id, reason }].slice(
-      -MOST_REFUSALS,
-    )
+    this.#queueLeaseRefusal(lease.id, reason)
     const { campaign, url, id } = lease
     const atMs = this.#context.ports.now()
     const facts = { id, atMs, network: this.id, campaign, url }
     await this.#journal({ ...facts, result: refused(reason), bytesUp: 0, bytesDown: 0, totalMs: 0 })
+  }
+
+  #queueLeaseRefusal(lease: string, reason: LeaseRefusalReason): void {
+    if (this.#leaseRefusals.length + this.#followUpRefusals.length === 0) {
+      this.#refusalsSinceMs = this.#context.ports.now()
+    }
+    this.#leaseRefusals = [...this.#leaseRefusals, { lease, reason }].slice(-MOST_REFUSALS)
   }
 
   #queueFollowUpRefusal(followUp: string, reason: FollowUpRefusalReason): void {
@@ -777,8 +866,9 @@ export class NetworkLine {
     await this.#context.ports.store.deleteTask(id)
   }
 
-  #put(task: RunnerTask, site: Site): void {
-    this.#tasks.set(task.id, { task, site, fetching: null, sending: false, observedAtMs: 0 })
+  #put(task: RunnerTask, site: Site, askedAtMs: number): void {
+    const idle = { fetching: null, sending: false, observedAtMs: 0 }
+    this.#tasks.set(task.id, { task, site, askedAtMs, ...idle })
   }
 
   #rememberWithdrawn(lease: string): void {
@@ -819,7 +909,7 @@ const ofThisFollowUp: ReadonlySet<string> = new Set([
   'malformed',
 ])
 
-function taskFacts({ task, site, fetching, sending, observedAtMs }: HeldTask): TaskFacts {
+function taskFacts({ task, site, fetching, sending, ...held }: HeldTask): TaskFacts {
   return {
     id: task.id,
     state: task.state,
@@ -827,8 +917,9 @@ function taskFacts({ task, site, fetching, sending, observedAtMs }: HeldTask): T
     pace: site,
     maxBytes: task.lease.maxBytes,
     expiresAtMs: task.expiresAtMs,
+    askedAtMs: held.askedAtMs,
     busy: fetching !== null || sending,
-    observedAtMs,
+    observedAtMs: held.observedAtMs,
     keptUntilMs: task.keptUntilMs ?? 0,
     bodyBytes: task.body?.bytes ?? 0,
   }

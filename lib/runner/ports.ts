@@ -22,7 +22,19 @@ export interface RunnerPorts {
   /** Resolves after `ms`, or rejects with the signal's reason. */
   sleep: (ms: number, signal?: AbortSignal) => Promise<void>
   randomBytes: (length: number) => Uint8Array<ArrayBuffer>
+  /** The doorbell of a network, by its fingerprint; undefined where there is none. */
+  doorbell: (network: string) => HeardDoorbell | undefined
   log: (event: RunnerEvent) => void
+}
+
+/** What the runner asks of a doorbell: whether its silence means that nothing was rung. `socket.ts` has it. */
+export interface HeardDoorbell {
+  /** When the last thing was asked that the server answered; null while there is no connection. */
+  heardMs(): number | null
+  /** When something was asked that is not answered yet. */
+  askedMs(): number | null
+  /** Sends a ping, unless one is under way. The answer is a notice, `pong`. */
+  ask(): void
 }
 
 /** One GET, no redirect followed. Guards that need the platform (peer address, address space) live in the adapter. */

@@ -1,4 +1,5 @@
 import { type SocketNotice, socketNotice } from '../protocol/socket.ts'
+import type { HeardDoorbell } from './ports.ts'
 
 /** What the doorbell needs of a WebSocket: both platforms' global and the ws package have it. */
 export interface SocketLike {
@@ -19,21 +20,25 @@ export interface DoorbellOptions {
   sleep: (ms: number, signal?: AbortSignal) => Promise<void>
   /** From 0 to 1, for jitter. */
   random: () => number
-  /** Every notice but `pong`. `ready` means: connected anew, so look at everything. */
+  /** Milliseconds since the epoch. */
+  now: () => number
+  /** Every notice. `ready` means: connected anew, so look at everything. */
   onNotice: (notice: SocketNotice) => void
 }
 
-export interface Doorbell {
+export interface Doorbell extends HeardDoorbell {
   /** Connects, and again whenever the connection is lost. */
   start(): void
   stop(): void
   connected(): boolean
 }
 
-// A ping at least every 30 s keeps a Chromium worker alive (feasibility notes, row 6a).
+// A ping at least every 30 s keeps a Chromium worker alive (feasibility notes, row 6a). Before it
+// starts a page, the runner asks by itself (machine.ts).
 const PING_EVERY_MS = 20_000
-// No pong after two pings: a dead connection that nobody closed (a laptop moved to another network).
-const SILENCE_MS = 45_000
+// No pong: a dead connection that nobody closed (a laptop moved to another network), or a server that
+// cannot see its database. Two round trips of the worst line, and TCP's first retries between them.
+const SILENCE_MS = 10_000
 const CONNECT_MS = 15_000
 const FIRST_RETRY_MS = 1_000
 const LONGEST_RETRY_MS = 60_000
@@ -44,7 +49,13 @@ const LONGEST_MESSAGE = 65_536
 export function createDoorbell(options: DoorbellOptions): Doorbell {
   const url = `${options.origin.replace(/^http/, 'ws')}/v1/socket`
   let stopping: AbortController | null = null
-  let isReady = false
+  let heardMs: number | null = null
+  let askedMs: number | null = null
+  /** Sends a ping on the connection that is open. */
+  let ping: (() => void) | null = null
+  const ask = () => {
+    if (heardMs !== null && askedMs === null) ping?.()
+  }
 
   async function stayConnected(signal: AbortSignal): Promise<void> {
     let failures = 0
@@ -71,36 +82,49 @@ export function createDoorbell(options: DoorbellOptions): Doorbell {
     const end = () => over.abort()
     signal.addEventListener('abort', end)
     let wasReady = false
-    let heard = true
+    let pong = new AbortController()
     const socket = options.connect(url)
     const say = (message: object) => {
       if (socket.readyState === 1) socket.send(JSON.stringify(message))
     }
-    socket.addEventListener('open', () => say({ type: 'authenticate', token }))
+    socket.addEventListener('open', () => {
+      askedMs = options.now()
+      say({ type: 'authenticate', token })
+    })
     socket.addEventListener('close', end)
     socket.addEventListener('error', end)
     socket.addEventListener('message', ({ data }) => {
       const notice = parseNotice(data)
       if (notice === null || over.signal.aborted) return
-      heard = true
-      if (notice.type === 'ready') {
-        wasReady = true
-        isReady = true
+      if (notice.type === 'ready') wasReady = true
+      // One thing is asked at a time, so this is its answer. Whatever was rung before came before it.
+      if (notice.type === 'ready' || notice.type === 'pong') {
+        heardMs = askedMs ?? heardMs
+        askedMs = null
+        pong.abort()
       }
-      if (notice.type !== 'pong') options.onNotice(notice)
+      options.onNotice(notice)
     })
 
     try {
-      await options.sleep(CONNECT_MS, over.signal).catch(ended)
-      while (!over.signal.aborted && wasReady) {
-        heard = false
+      await options.sleep(CONNECT_MS, AbortSignal.any([over.signal, pong.signal])).catch(ended)
+      ping = () => {
+        pong = new AbortController()
+        askedMs = options.now()
         say({ type: 'ping' })
+        void (async (answered: AbortSignal) => {
+          await options.sleep(SILENCE_MS, AbortSignal.any([over.signal, answered])).catch(ended)
+          if (!answered.aborted) end()
+        })(pong.signal)
+      }
+      while (!over.signal.aborted && wasReady) {
         await options.sleep(PING_EVERY_MS, over.signal).catch(ended)
-        if (!heard) await options.sleep(SILENCE_MS - PING_EVERY_MS, over.signal).catch(ended)
-        if (!heard) break
+        ask()
       }
     } finally {
-      isReady = false
+      heardMs = null
+      askedMs = null
+      ping = null
       over.abort()
       signal.removeEventListener('abort', end)
       socket.close()
@@ -118,7 +142,10 @@ export function createDoorbell(options: DoorbellOptions): Doorbell {
       stopping?.abort()
       stopping = null
     },
-    connected: () => isReady,
+    connected: () => heardMs !== null,
+    heardMs: () => heardMs,
+    askedMs: () => askedMs,
+    ask,
   }
 }
 

@@ -91,7 +91,7 @@ const refusalWords: Record<Extract<JournalEntry['result'], { kind: 'refused' }>[
     'host-not-public': 'not a public host',
     'over-limit': 'above the campaign’s limits',
     'site-rate': 'too fast for the site',
-    paused: 'paused',
+    paused: 'the operator paused it',
     'cap-reached': 'data cap reached',
     expired: 'too late',
     'consent-withdrawn': 'you withdrew',

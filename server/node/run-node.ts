@@ -103,6 +103,7 @@ export async function runNode(options: NodeOptions): Promise<RunningNode> {
       now: Date.now,
       sleep,
       randomBytes: (length) => new Uint8Array(randomBytes(length)),
+      doorbell: () => doorbell,
       log: options.log ?? (() => {}),
     }
     for (const campaign of campaigns) await store.putConsentNotice(givenNotice(joined, campaign))
@@ -113,15 +114,16 @@ export async function runNode(options: NodeOptions): Promise<RunningNode> {
       pause: null,
       scope: options.scope,
     })
-    await runner.start()
     const doorbell = createDoorbell({
       origin,
       token: () => server.token(),
       connect: (url) => connect(url, options.localAddress),
       sleep,
       random: Math.random,
+      now: Date.now,
       onNotice: (notice) => runner.doorbell(fingerprint, notice),
     })
+    await runner.start()
     doorbell.start()
     return {
       joined,

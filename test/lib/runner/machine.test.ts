@@ -3,12 +3,16 @@ import type { MayWork } from '../../../lib/consent/limits.ts'
 import {
   BATCH_SIZE,
   BATCH_WAIT_MS,
+  type DoorbellFacts,
   decide,
+  HEARD_FRESH_MS,
   KEEP_BYTES,
   KEEP_MS,
+  LEASE_FRESH_MS,
   type MachineFacts,
   type NetworkFacts,
   type TaskFacts,
+  UNHEARD_MS,
 } from '../../../lib/runner/machine.ts'
 
 const nowMs = 1_000_000
@@ -38,6 +42,7 @@ function task(changes: Partial<TaskFacts> = {}): TaskFacts {
     pace: { requestsPerSecond: 100, requestsInFlight: 10 },
     maxBytes: 1_000_000,
     expiresAtMs: nowMs + 60_000,
+    askedAtMs: nowMs,
     busy: false,
     observedAtMs: nowMs - 10_000,
     keptUntilMs: nowMs + KEEP_MS,
@@ -51,6 +56,7 @@ function network(changes: Partial<NetworkFacts> = {}): NetworkFacts {
   return {
     id: 'n1',
     trusted: true,
+    doorbell: { isOpen: true, heardMs: nowMs, askedMs: null },
     campaigns: [ready],
     tasks: [],
     calls: new Set(),
@@ -143,6 +149,91 @@ describe('leases', () => {
     const [action] = decide(facts([network({ leaseAtMs: 0, campaigns })])).actions
     expect(action).toMatchObject({ kind: 'lease' })
     expect(action?.kind === 'lease' && action.campaigns.length).toBe(100)
+  })
+})
+
+describe('a fetch starts only while somebody vouches that nothing was halted', () => {
+  const freshLease = nowMs - LEASE_FRESH_MS + 1
+  const oldLease = nowMs - LEASE_FRESH_MS
+  const heard = (agoMs: number, askedMs: number | null = null): DoorbellFacts => ({
+    isOpen: true,
+    heardMs: nowMs - agoMs,
+    askedMs,
+  })
+  const closed: DoorbellFacts = { isOpen: false, sinceMs: nowMs - 1_000 }
+
+  test.each<[string, number, DoorbellFacts, ('fetch' | 'ask-doorbell')[]]>([
+    ['a fresh lease, and no doorbell', freshLease, closed, ['fetch']],
+    ['a fresh lease: the doorbell is not even asked', freshLease, heard(60_000), ['fetch']],
+    ['an old lease, and no doorbell', oldLease, closed, []],
+    ['a lease of an earlier life, and no doorbell', 0, closed, []],
+    ['a lease from the future: the clock was set back', nowMs + 1, closed, []],
+    ['an old lease, and an answer just now', oldLease, heard(0), ['fetch']],
+    ['an answer that is getting old', oldLease, heard(2_000), ['fetch', 'ask-doorbell']],
+    ['the last moment', oldLease, heard(HEARD_FRESH_MS - 1), ['fetch', 'ask-doorbell']],
+    ['an answer too old', oldLease, heard(HEARD_FRESH_MS), ['ask-doorbell']],
+    ['an answer from the future', oldLease, heard(-1), ['ask-doorbell']],
+    ['asked already, and not answered', oldLease, heard(HEARD_FRESH_MS, nowMs - 100), []],
+  ])('%s', (_, askedAtMs, doorbell, expected) => {
+    expect(kinds(facts([network({ doorbell, tasks: [task({ askedAtMs })] })]))).toEqual(expected)
+  })
+
+  test('in the worst case within five seconds of the halt', () => {
+    // Protocol README §9: the server itself may be 2 s behind when it answers.
+    expect(HEARD_FRESH_MS + 2_000).toBeLessThan(5_000)
+    expect(LEASE_FRESH_MS).toBeLessThan(5_000)
+  })
+
+  test('nobody is asked for pages that may not start anyway', () => {
+    const full = { pace: { requestsPerSecond: 100, requestsInFlight: 0 }, askedAtMs: oldLease }
+    const given = network({ doorbell: heard(20_000), tasks: [task(full)] })
+    expect(kinds(facts([given]))).toEqual([])
+    expect(kinds(facts([network({ doorbell: heard(20_000) })]))).toEqual([])
+  })
+
+  test('each network is asked for itself', () => {
+    const old = { askedAtMs: oldLease }
+    const two = [
+      network({ doorbell: heard(9_000), tasks: [task(old), task({ ...old, host: 'b.example' })] }),
+      network({ id: 'n2', tasks: [task({ ...old, host: 'c.example' })] }),
+    ]
+    expect(decide(facts(two)).actions).toEqual([
+      { kind: 'fetch', network: 'n2', task: two[1]?.tasks[0]?.id },
+      { kind: 'ask-doorbell', network: 'n1' },
+    ])
+  })
+
+  test('a page that nobody vouches for goes back when the doorbell stays away', () => {
+    const one = task({ askedAtMs: nowMs - UNHEARD_MS })
+    const since = (agoMs: number) =>
+      network({ doorbell: { isOpen: false, sinceMs: nowMs - agoMs }, tasks: [one] })
+    expect(decide(facts([since(1_000)]))).toMatchObject({ actions: [], wakeAtMs: nowMs + 5_000 })
+    expect(kinds(facts([since(UNHEARD_MS)]))).toEqual(['give-back'])
+    const deaf = network({ doorbell: heard(99_000, nowMs - UNHEARD_MS), tasks: [one] })
+    expect(kinds(facts([deaf]))).toEqual(['give-back'])
+    const quiet = network({ doorbell: heard(99_000), tasks: [one] })
+    expect(kinds(facts([quiet]))).toEqual(['ask-doorbell'])
+  })
+
+  test('one that runs goes on without a doorbell', () => {
+    const tasks = [task({ busy: true, askedAtMs: 0 })]
+    const silent: DoorbellFacts = { isOpen: false, sinceMs: 0 }
+    expect(decide(facts([network({ doorbell: silent, tasks })]))).toMatchObject({
+      actions: [],
+      state: { kind: 'working', inFlight: 1 },
+    })
+  })
+
+  test('without a doorbell no more is leased than begins at once', () => {
+    const lease = (tasks: TaskFacts[]) =>
+      decide(facts([network({ doorbell: closed, leaseAtMs: 0, tasks })])).actions.flatMap(
+        (action) => (action.kind === 'lease' ? [action.max] : []),
+      )
+    expect(lease([])).toEqual([4])
+    const busy = (n: number) => Array.from({ length: n }, () => task({ busy: true }))
+    expect(lease(busy(3))).toEqual([1])
+    expect(lease([...busy(3), task({ askedAtMs: oldLease })])).toEqual([])
+    expect(lease(busy(4))).toEqual([])
   })
 })
 

@@ -130,6 +130,7 @@ export class Place {
       now,
       sleep,
       randomBytes: (length) => crypto.getRandomValues(new Uint8Array(length)),
+      doorbell: () => (withDoorbell ? doorbell : undefined),
       log: (event) => this.events.push(event),
     }
     const { origin } = this.server
@@ -156,6 +157,7 @@ export class Place {
       connect: (url) => new WebSocket(url) as unknown as SocketLike,
       sleep,
       random: Math.random,
+      now,
       onNotice: (notice) => runner.doorbell(this.network, notice),
     })
     if (withDoorbell) doorbell.start()

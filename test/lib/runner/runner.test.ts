@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { utcDay } from '../../../lib/consent/limits.ts'
 import { campaignOver } from './operator.ts'
-import { isDone, now, Place, sleep, until, waits } from './place.ts'
+import { isDone, now, Place, page, sleep, until, waits } from './place.ts'
 
 let place: Place
 
@@ -328,6 +328,126 @@ describe('the operator', () => {
     await until('it is halted', () => waits(place, 'halted-by-operator'))
     await until('the task is gone', () => isDone(place))
     expect(place.server.records()[0]?.statement).toBeUndefined()
+    const lease = place.server.records()[0]?.lease.id ?? ''
+    await until('it was given back', () => place.server.refusals.leases.length === 1)
+    expect(place.server.refusals.leases).toEqual([{ lease, reason: 'paused' }])
+    await until('the fetch is in the journal', () => place.store.journal().length === 1)
+    expect(place.store.journal()[0]?.result).toEqual({ kind: 'refused', reason: 'paused' })
+  })
+
+  test('halts what waits and what is on its way; resume asks for work again', async () => {
+    queue('/1')
+    const runner = place.runner()
+    await runner.start()
+    await until('the page is closed', closed(1))
+    place.server.ring({ type: 'halt', campaign: place.consented.digest })
+    await until('it is halted', () => waits(place, 'halted-by-operator'))
+    queue('/2')
+    // What it would be told to do although it is halted.
+    place.server.ring({ type: 'work' })
+    await sleep(3_000)
+    expect(place.asked).toEqual(['/1'])
+    expect(waits(place, 'halted-by-operator')).toBe(true)
+    place.server.ring({ type: 'resume', campaign: place.consented.digest })
+    await until('the second page is closed', closed(2))
+  })
+
+  test('ends a halt of everything: what was halted by name stays halted', async () => {
+    const runner = place.runner()
+    await runner.start()
+    await until('it waits', () => waits(place, 'no-work') && place.server.socketCount() === 1)
+    place.server.ring({ type: 'halt', campaign: null })
+    place.server.ring({ type: 'halt', campaign: place.consented.digest })
+    await until('it is halted', () => waits(place, 'halted-by-operator'))
+    queue('/1')
+    place.server.ring({ type: 'resume', campaign: null })
+    await sleep(2_000)
+    expect(place.asked).toEqual([])
+    place.server.ring({ type: 'resume', campaign: place.consented.digest })
+    await until('the page is closed', closed(1))
+  })
+
+  test('a lease that comes after the halt is given back unfetched', async () => {
+    // The halt overtakes the answer to a lease call.
+    place.server.faults.set('/v1/leases', [
+      (response) => {
+        place.server.ring({ type: 'halt', campaign: null })
+        setTimeout(() => response.writeHead(200).end(answer), 100)
+      },
+    ])
+    queue('/1')
+    const answer = JSON.stringify(await place.server.grant(1))
+    const runner = place.runner()
+    await runner.start()
+    await until('it was given back', () => place.server.refusals.leases.length === 1)
+    expect(place.server.refusals.leases[0]?.reason).toBe('paused')
+    expect(place.asked).toEqual([])
+    expect(await isDone(place)).toBe(true)
+  })
+
+  test('recalls leases: the fetch is aborted, bodies are deleted, the journal says why', async () => {
+    await place.end()
+    place = await Place.make((request, response) => {
+      if (request.url === '/slow') {
+        response.writeHead(200, { 'content-type': 'text/html' }).write('begin')
+      } else page(request, response)
+    })
+    // Nothing is asked of the page, so its body waits.
+    place.server.script = []
+    place.server.close = false
+    queue('/quick', '/slow')
+    const runner = place.runner()
+    await runner.start()
+    await until('one is kept and one runs', async () => {
+      const states = (await place.store.tasks(place.network)).map(({ state }) => state)
+      return states.sort().join() === 'kept,leased' && place.asked.length === 2
+    })
+    const leases = place.server.records().map(({ lease }) => lease)
+    place.server.ring({ type: 'recall', leases: leases.map(({ id }) => id) })
+    await until('both are gone', () => isDone(place))
+    await until(
+      'the journal knows of both',
+      () =>
+        place.store
+          .journal()
+          .filter(({ result }) => result.kind === 'refused' && result.reason === 'recalled')
+          .length === 2,
+    )
+    for (const { id } of leases) expect(await place.store.body(id)).toBeUndefined()
+    const quick = leases.find(({ url }) => url.endsWith('/quick'))
+    expect((await place.store.entry(quick?.id ?? ''))?.bytesDown).toBeGreaterThan(50)
+    const slow = leases.find(({ url }) => url.endsWith('/slow'))
+    await until('it was given back', () => place.server.refusals.leases.length === 1)
+    expect(place.server.refusals.leases).toEqual([{ lease: slow?.id, reason: 'recalled' }])
+  })
+
+  test('a node that no doorbell reaches works all the same', async () => {
+    queue(...Array.from({ length: 6 }, (_, i) => `/${i}`))
+    place.server.leaseRetryAfterMs = 1_000
+    await place.runner({ doorbell: false }).start()
+    await until('all pages are fetched', () => place.asked.length === 6)
+  })
+
+  test('a doorbell that falls silent: nothing is started any more on old leases', async () => {
+    // The site takes one page at a time, and the pages are slow: the others wait in stock.
+    await place.end()
+    const held: (() => void)[] = []
+    place = await Place.make((request, response) => {
+      held.push(() => page(request, response))
+    })
+    queue('/1', '/2', '/3')
+    const runner = place.runner({ limits: { fetchesAtOnce: 1 } })
+    await runner.start()
+    await until('the first is fetched', () => held.length === 1)
+    await until('others wait', async () => (await place.store.tasks(place.network)).length > 1)
+    place.server.isDeaf = true
+    await sleep(6_000)
+    held.shift()?.()
+    await until('it was observed', () => place.server.records().some((one) => one.statement))
+    await sleep(4_000)
+    expect(place.asked).toHaveLength(1)
+    await until('what waited was given back', () => place.server.refusals.leases.length > 0)
+    expect(place.server.refusals.leases[0]?.reason).toBe('expired')
   })
 
   test('rings for work', async () => {

@@ -66,6 +66,10 @@ export class ScriptedServer {
   /** Questions asked of each page, in this order. */
   script: FollowUp['kind'][] = ['sentences', 'payload', 'attest']
   leaseRetryAfterMs = 60_000
+  /** Whether pages are closed when nothing more is asked about them. */
+  close = true
+  /** Sockets stay open, but pings and tokens are not answered. */
+  isDeaf = false
   /** What went wrong in the node's messages; a test expects none. */
   readonly complaints: string[] = []
   networkAnswer: unknown
@@ -92,6 +96,7 @@ export class ScriptedServer {
     sockets.on('connection', (socket) => {
       socket.on('message', (data) => {
         const said = socketRequest.parse(JSON.parse(String(data)))
+        if (this.isDeaf) return
         if (said.type === 'ping') return socket.send('{"type":"pong"}')
         if (!this.#tokens.has(said.token)) return socket.close()
         this.#sockets.add(socket)
@@ -229,8 +234,13 @@ export class ScriptedServer {
     if (asked.campaigns.some((digest) => last(digest)?.act !== 'given')) {
       return problem(response, 'no-consent')
     }
+    answer(response, await this.grant(asked.max))
+  }
+
+  /** Leases of what is queued, as the answer to a call that asked for so many. */
+  async grant(max: number) {
     const leases = []
-    for (const { url, kind = 'page', campaign, changes } of this.queue.splice(0, asked.max)) {
+    for (const { url, kind = 'page', campaign, changes } of this.queue.splice(0, max)) {
       const lease: Lease = {
         version: 1,
         id: this.#id(),
@@ -247,7 +257,7 @@ export class ScriptedServer {
       this.leases.set(lease.id, { lease })
       leases.push(await seal('lease', this.operator.leaseKey, lease))
     }
-    answer(response, { leases, retryAfterMs: this.leaseRetryAfterMs })
+    return { leases, retryAfterMs: this.leaseRetryAfterMs }
   }
 
   async #observe(body: unknown, response: ServerResponse): Promise<void> {
@@ -367,6 +377,7 @@ export class ScriptedServer {
   }
 
   #close({ lease }: LeaseRecord): void {
+    if (!this.close) return
     this.#released.push(lease.id)
     this.outcomes.push({
       sequence: this.outcomes.length + 1,

@@ -1,9 +1,9 @@
 import type { AddressInfo } from 'node:net'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import WebSocket, { type WebSocket as Peer, WebSocketServer } from 'ws'
 import type { SocketNotice } from '../../../lib/protocol/socket.ts'
 import { createDoorbell, type Doorbell, type SocketLike } from '../../../lib/runner/socket.ts'
-import { sleep, until } from './place.ts'
+import { now, sleep, until } from './place.ts'
 
 let server: WebSocketServer
 let peers: Peer[]
@@ -37,6 +37,7 @@ beforeEach(async () => {
     connect: (url) => new WebSocket(url) as unknown as SocketLike,
     sleep,
     random: () => 0.5,
+    now,
     onNotice: (notice) => notices.push(notice),
   })
 })
@@ -56,8 +57,66 @@ test('says its token first, then pings every 20 s', async () => {
   expect(heard.slice(1).every((text) => text === '{"type":"ping"}')).toBe(true)
   expect(heard.length).toBeGreaterThanOrEqual(3)
   expect(heard.length).toBeLessThanOrEqual(5)
-  // Pongs are its own business.
-  expect(notices).toEqual([{ type: 'ready' }])
+  expect(new Set(notices.slice(1).map(({ type }) => type))).toEqual(new Set(['pong']))
+})
+
+describe('what was heard', () => {
+  test('is as old as the question, not as the answer', async () => {
+    let answer = () => {}
+    greet = (peer, text) => {
+      if (text.includes('authenticate')) peer.send('{"type":"ready"}')
+      if (text.includes('ping')) answer = () => peer.send('{"type":"pong"}')
+    }
+    doorbell.start()
+    await until('it is connected', () => doorbell.connected())
+    await sleep(500)
+    const beforeMs = now()
+    doorbell.ask()
+    const afterMs = now()
+    await until('it was asked', () => heard.length === 2)
+    await sleep(1_000)
+    expect(doorbell.heardMs()).toBeLessThan(beforeMs)
+    answer()
+    await until('it was answered', () => doorbell.askedMs() === null)
+    expect(doorbell.heardMs()).toBeGreaterThanOrEqual(beforeMs)
+    expect(doorbell.heardMs()).toBeLessThanOrEqual(afterMs)
+    expect(notices.at(-1)).toEqual({ type: 'pong' })
+  })
+
+  test('is asked for once at a time, and only on a connection', async () => {
+    greet = (peer, text) => {
+      if (text.includes('authenticate')) peer.send('{"type":"ready"}')
+    }
+    doorbell.ask()
+    expect(doorbell.askedMs()).toBeNull()
+    doorbell.start()
+    await until('it is connected', () => doorbell.connected())
+    for (let i = 0; i < 5; i++) doorbell.ask()
+    await until('it was asked', () => heard.length === 2)
+    doorbell.ask()
+    await sleep(500)
+    expect(heard.filter((text) => text.includes('ping'))).toHaveLength(1)
+  })
+
+  test('a pong that nobody asked for makes nothing fresh', async () => {
+    doorbell.start()
+    await until('it is connected', () => doorbell.connected())
+    const heardMs = doorbell.heardMs()
+    peers[0]?.send('{"type":"pong"}')
+    await until('it came', () => notices.at(-1)?.type === 'pong')
+    expect(doorbell.heardMs()).toBe(heardMs)
+  })
+
+  test('ends with the connection', async () => {
+    doorbell.start()
+    await until('it is connected', () => doorbell.connected())
+    expect(doorbell.heardMs()).not.toBeNull()
+    greet = () => {}
+    peers[0]?.terminate()
+    await until('it is lost', () => doorbell.heardMs() === null)
+    await until('it said its token again', () => heard.length === 2)
+    expect(doorbell.heardMs()).toBeNull()
+  })
 })
 
 test('passes notices on, and nothing else', async () => {
@@ -130,6 +189,7 @@ test('a token that cannot be had is asked for again later', async () => {
     connect: (url) => new WebSocket(url) as unknown as SocketLike,
     sleep,
     random: () => 0,
+    now,
     onNotice: (notice) => notices.push(notice),
   })
   other.start()
