@@ -126,6 +126,7 @@ export async function startServer(
       agent,
       log,
       random: Math.random,
+      now: Date.now,
       followUpMs: options.followUpMs ?? 90_000,
     })
     stops.push(() => pipeline.stop())

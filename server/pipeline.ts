@@ -1,17 +1,22 @@
 import { randomBytes } from 'node:crypto'
 import type { Logger } from 'pino'
-import { crawlDelayMs, parseRobots, robotsVerdict } from '../lib/capture/robots.ts'
+import { parseRobots, robotsVerdict } from '../lib/capture/robots.ts'
 import type { ScopeRules } from '../lib/consent/scope.ts'
 import { fromBase64Url, toBase64Url } from '../lib/crypto/base64.ts'
 import { concatBytes, sha256 } from '../lib/crypto/digest.ts'
 import { canonicalJson } from '../lib/protocol/canonical-json.ts'
 import { rowOf } from './dedupe/novelty.ts'
-import { admit } from './frontier/admit.ts'
+import { shapeDigest } from './frontier/address.ts'
+import { pageRetryMs } from './frontier/politeness.ts'
+import { nextVisitMs } from './frontier/revisit.ts'
+import { takeIn } from './intake.ts'
 import { pointsInputs } from './ledger/formula.ts'
 import { epochRoots } from './ledger/seal.ts'
 import { campaignAccount, creditForLease, nodeAccount } from './ledger/transfer.ts'
+import { applyRobots } from './robots.ts'
+import { addAuditorTasks } from './store/auditor-tasks.ts'
 import type { BlobStore } from './store/blob-store.ts'
-import { campaignsWithoutPages, setCampaignState } from './store/campaigns.ts'
+import { campaignsWithoutPages, setCampaignState, setSeeded } from './store/campaigns.ts'
 import { deleteExpiredSessions } from './store/contributors.ts'
 import type { Database } from './store/database.ts'
 import {
@@ -33,15 +38,19 @@ import {
   takeTasksWithNews,
 } from './store/facts.ts'
 import {
-  addPages,
-  addRobotsTask,
+  askForRobots,
   closeUnfetched,
-  hostsWithoutRobots,
+  countFresh,
+  holdTasks,
   openTasks,
+  type PageHistory,
+  pageHistory,
   pagesToDecide,
-  putRobots,
+  putPageHistory,
+  revisitPages,
   robotsDigest,
 } from './store/frontier.ts'
+import { holdHost } from './store/hosts.ts'
 import { expireLeases } from './store/leases.ts'
 import {
   addEpoch,
@@ -54,6 +63,8 @@ import {
 } from './store/ledger.ts'
 import { appendToLog } from './store/log.ts'
 import { expireFollowUps, markNews } from './store/observations.ts'
+import { keepOptOuts, optOutsCovering } from './store/opt-outs.ts'
+import { carryOutOptOuts } from './store/opted-out.ts'
 import { addOutcomes } from './store/outcomes.ts'
 import type { Queryable } from './store/queryable.ts'
 import type { Analyser } from './verify/analyser.ts'
@@ -70,6 +81,7 @@ export interface PipelineOptions {
   agent: string
   log: Logger
   random: () => number
+  now: () => number
   /** How long a node has to answer a follow-up before somebody else is asked. */
   followUpMs: number
 }
@@ -90,6 +102,7 @@ export function createPipeline(options: PipelineOptions) {
     loop('expire', 500, () => expire(options), options.log),
     loop('read', 50, () => read(options), options.log),
     loop('verify', 50, () => verify(options), options.log),
+    loop('opt-out', 500, () => optOut(options), options.log),
     loop('log', 200, () => commitRows(options), options.log),
     loop('seal', 60_000, () => closeTheDay(options), options.log),
   ]
@@ -100,34 +113,59 @@ export function createPipeline(options: PipelineOptions) {
   }
 }
 
-/** schedule: seeds and robots.txt in, pages that may be fetched out. */
-export async function schedule({ database, scopeRules, agent }: PipelineOptions): Promise<number> {
-  return database.transaction(async (tx) => {
-    let changed = 0
-    for (const { manifest, digest } of await campaignsWithoutPages(tx)) {
-      const seeds = admit(manifest, manifest.seeds, 0, scopeRules)
-      changed += await addPages(tx, digest, manifest.quorum, manifest.limits.pages, seeds)
+/** schedule, the owner's way: what somebody took out ends, and who asked is looked for. */
+async function optOut(options: PipelineOptions): Promise<number> {
+  return (await carryOutOptOuts(options)) + (await options.database.transaction(keepOptOuts))
+}
+
+/** schedule: seeds, pages whose time has come and robots.txt in; pages that may be fetched out. */
+export async function schedule(options: PipelineOptions): Promise<number> {
+  const { database } = options
+  const seeded = await database.transaction((tx) => takeSeeds(options, tx))
+  const due = await database.transaction((tx) => revisitPages(tx, 200))
+  const asked = await database.transaction((tx) => askForRobots(tx, 100, sha256))
+  const decided = await database.transaction((tx) => decidePages(options, tx))
+  if (asked + decided.opened > 0) await ring(database.pool, [{ node: null, notice: 'work' }])
+  return seeded + due + asked + decided.count
+}
+
+async function takeSeeds({ scopeRules, now }: PipelineOptions, tx: Queryable): Promise<number> {
+  const unseeded = await campaignsWithoutPages(tx)
+  for (const { manifest, digest } of unseeded) {
+    const seeds = manifest.seeds.map((url) => ({ url, as: 'seed' as const, depth: 0 }))
+    await takeIn(tx, { campaign: digest, manifest }, seeds, scopeRules, now())
+    await setSeeded(tx, digest)
+  }
+  return unseeded.length
+}
+
+/** Which found pages may be fetched: by the owner's wish, by robots.txt, by signals about use. */
+async function decidePages({ agent }: PipelineOptions, tx: Queryable) {
+  const { pages, hosts } = await pagesToDecide(tx, 500)
+  const optedOut = await optOutsCovering(tx, pages)
+  const files = new Map<number, ReturnType<typeof parseRobots>>()
+  const allowed: number[] = []
+  const held: number[] = []
+  const refused: { taskId: number; reason: string }[] = []
+  for (const { taskId, hostId, url } of pages) {
+    const host = hosts.get(hostId)
+    if (optedOut.has(url)) refused.push({ taskId, reason: 'opted-out' })
+    // Unresolved is disallowed, and may be resolved later.
+    else if (!host || host.robotsState === 'unknown' || host.robotsState === 'disallow-all') {
+      held.push(taskId)
+    } else {
+      const robots = files.get(hostId) ?? parseRobots(host.robotsText ?? '')
+      files.set(hostId, robots)
+      const verdict = robotsVerdict(robots, agent, url)
+      if (!verdict.allowed) {
+        refused.push({ taskId, reason: `robots line ${verdict.line}: Disallow: ${verdict.rule}` })
+      } else allowed.push(taskId)
     }
-    for (const host of await hostsWithoutRobots(tx, 100)) {
-      const url = `${host.origin}/robots.txt`
-      await addRobotsTask(tx, { ...host, url, urlDigest: sha256(url) })
-      changed += 1
-    }
-    const allowed: number[] = []
-    const refused: number[] = []
-    for (const page of await pagesToDecide(tx, 500)) {
-      const may =
-        page.robotsState === 'allow-all' ||
-        (page.robotsState === 'rules' &&
-          robotsVerdict(parseRobots(page.robotsText ?? ''), agent, page.url).allowed)
-      if (may) allowed.push(page.taskId)
-      else refused.push(page.taskId)
-    }
-    await openTasks(tx, allowed)
-    await closeUnfetched(tx, refused, 'robots')
-    if (allowed.length > 0 || changed > 0) await ring(tx, [{ node: null, notice: 'work' }])
-    return changed + allowed.length + refused.length
-  })
+  }
+  await openTasks(tx, allowed)
+  await holdTasks(tx, held)
+  await closeUnfetched(tx, refused)
+  return { opened: allowed.length, count: pages.length }
 }
 
 /** The two arrows that point back when somebody does not answer. */
@@ -232,46 +270,127 @@ async function settle(
       links = page.links
       break
     }
-    case 'robots': {
+    case 'robots':
       novelty = 'robots'
-      const { robots } = settlement
-      reason = robots.state
-      await putRobots(
-        tx,
-        task.hostId,
-        robots.state === 'rules'
-          ? { ...robots, digest: fromBase64Url(robots.payloadDigest) }
-          : robots,
-        robots.state === 'rules' ? crawlDelayMs(parseRobots(robots.text), options.agent) : null,
-      )
+      reason = await resolveRobots(options, tx, task, settlement.robots)
       break
-    }
     case 'redirect':
       links = [settlement.target]
       reason = settlement.target
       break
     case 'unpublished':
+    case 'postponed':
     case 'divergent':
       reason = settlement.reason
       break
   }
   await closeTask(tx, task.taskId, settlement.verdict, reason)
-  // A redirect is no step away from where it was found.
-  const steps = settlement.verdict === 'redirect' ? 0 : 1
-  await addLinks(options, tx, task, links, steps)
+  if (task.facts.kind === 'page') await remember(options, tx, task, settlement, novelty)
+  await addLinks(options, tx, task, links, settlement.verdict === 'redirect' ? 'redirect' : 'link')
   return credit(tx, task, settlement, novelty, invalid)
+}
+
+/** schedule: what robots.txt says from now on, and what else the host has to say. Returns the reason for people. */
+async function resolveRobots(
+  options: PipelineOptions,
+  tx: Queryable,
+  task: TaskUnderDecision,
+  robots: Extract<Settlement, { verdict: 'robots' }>['robots'],
+): Promise<string> {
+  const { agent } = options
+  if (robots.state === 'disallow-all' && robots.reason === 'redirect-refused') {
+    // It leads outside of what contributors agreed to. What was known stays, as long as it is fresh.
+    await addAuditorTasks(tx, [{ kind: 'robots', hostId: task.hostId, target: task.url }])
+    return 'left to the auditor: a redirect out of the campaign'
+  }
+  await applyRobots(
+    tx,
+    task.hostId,
+    robots.state === 'rules'
+      ? { ...robots, digest: fromBase64Url(robots.payloadDigest), reason: 'observed by a quorum' }
+      : robots,
+    agent,
+  )
+  return robots.state === 'rules' ? 'rules' : `${robots.state}: ${robots.reason}`
+}
+
+/** schedule: when to come back, from this page's own history. */
+async function remember(
+  options: PipelineOptions,
+  tx: Queryable,
+  { campaign, manifest, urlDigest, url, hostId, taskId }: TaskUnderDecision,
+  settlement: Settlement,
+  novelty: 'new' | 'duplicate' | 'robots',
+) {
+  const nowMs = options.now()
+  const before = (await pageHistory(tx, campaign, urlDigest)) ?? {
+    visits: 0,
+    changes: 0,
+    failures: 0,
+    firstVisitMs: null,
+    lastVisitMs: null,
+    textDigest: null,
+  }
+  const failure = failureOf(settlement)
+  if (failure === 'unreachable')
+    await holdHost(tx, hostId, settlement.verdict === 'unpublished' ? settlement.reason : '')
+  const retryMs = failure === null ? null : pageRetryMs(before.failures)
+  const textDigest =
+    settlement.verdict === 'valid' ? fromBase64Url(settlement.page.textDigest) : null
+  const history: PageHistory =
+    failure !== null
+      ? { ...before, failures: before.failures + 1 }
+      : {
+          visits: before.visits + 1,
+          changes:
+            before.changes + Number(before.visits > 0 && isChange(before.textDigest, textDigest)),
+          failures: 0,
+          firstVisitMs: before.firstVisitMs ?? nowMs,
+          lastVisitMs: nowMs,
+          textDigest: textDigest === null ? before.textDigest : Buffer.from(textDigest),
+        }
+  const dueAtMs = retryMs === null ? nextVisitMs({ ...history, nowMs }) : nowMs + retryMs
+  await putPageHistory(tx, {
+    taskId,
+    history,
+    dueAtMs: dueAtMs <= Date.parse(manifest.validUntil) ? dueAtMs : null,
+  })
+  if (settlement.verdict === 'valid' && novelty === 'new') {
+    await countFresh(tx, campaign, hostId, shapeDigest(url))
+  }
+}
+
+/** Whether a visit brought nothing because of the moment, not because of the page. */
+function failureOf(settlement: Settlement): 'sent-away' | 'unreachable' | null {
+  if (settlement.verdict === 'postponed') return 'sent-away'
+  if (settlement.verdict !== 'unpublished') return null
+  if (/^status (429|5\d\d)$/.test(settlement.reason)) return 'sent-away'
+  return settlement.reason === 'connection' || settlement.reason === 'timeout'
+    ? 'unreachable'
+    : null
+}
+
+/** A page without text now and before has not changed. */
+function isChange(before: Buffer | null, after: Uint8Array | null): boolean {
+  return before === null ? after !== null : after !== null && !before.equals(after)
 }
 
 /** schedule: what two observers saw linked, as far as the campaign covers it. */
 async function addLinks(
-  { scopeRules }: PipelineOptions,
+  { scopeRules, now }: PipelineOptions,
   tx: Queryable,
-  { campaign, manifest, depth }: TaskUnderDecision,
+  { campaign, manifest, depth, url, chain }: TaskUnderDecision,
   links: readonly string[],
-  steps = 1,
+  as: 'link' | 'redirect' = 'link',
 ) {
-  const found = admit(manifest, links, depth + steps, scopeRules)
-  await addPages(tx, campaign, manifest.quorum, manifest.limits.pages, found)
+  // A redirect is no step away from where it was found.
+  const found = links.map((link) => ({
+    url: link,
+    as,
+    depth: as === 'redirect' ? depth : depth + 1,
+    on: { url, chain },
+  }))
+  await takeIn(tx, { campaign, manifest }, found, scopeRules, now())
 }
 
 /** credit: pending points for everyone whose observation held, within the campaign's budget. */

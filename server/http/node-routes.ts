@@ -32,6 +32,7 @@ import {
   useSession,
 } from '../store/contributors.ts'
 import type { Database } from '../store/database.ts'
+import { domainProofs } from '../store/domain-list.ts'
 import { endLeases, grantLeases } from '../store/leases.ts'
 import {
   acceptObservations,
@@ -156,8 +157,26 @@ export function registerNodeRoutes(
         newLease: () => ({ id: randomBytes(16), nonce: randomBytes(16) }),
       }),
     )
+    const wide = picks.flatMap((pick) =>
+      pick.list
+        ? [
+            {
+              pick,
+              root: fromBase64Url(pick.list.root),
+              size: pick.list.size,
+              host: new URL(pick.url).hostname,
+            },
+          ]
+        : [],
+    )
+    const domains = await domainProofs(db, wide)
+    const domainOf = new Map(wide.map(({ pick }, at) => [pick, domains[at] ?? null]))
     return {
-      leases: await Promise.all(picks.map((pick) => leaseEnvelope(pick, leaseMs, keys.lease))),
+      leases: await Promise.all(
+        picks.map((pick) =>
+          leaseEnvelope({ ...pick, domain: domainOf.get(pick) ?? null }, leaseMs, keys.lease),
+        ),
+      ),
       retryAfterMs: picks.length > 0 ? grantWork.retryAfterMs : await retryAfterMs(db),
     }
   })

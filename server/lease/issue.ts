@@ -3,6 +3,7 @@ import { type Envelope, signEnvelope } from '../../lib/crypto/dsse.ts'
 import type { SigningKey } from '../../lib/crypto/ed25519.ts'
 import type { Campaign } from '../../lib/protocol/campaign.ts'
 import { canonicalJson } from '../../lib/protocol/canonical-json.ts'
+import type { Lease } from '../../lib/protocol/lease.ts'
 import { payloadType } from '../../lib/protocol/payload-type.ts'
 
 export const grantWork = {
@@ -32,6 +33,9 @@ export function leaseEnvelope(
     url: string
     campaign: Uint8Array
     limits: Campaign['limits']
+    paceMs: number
+    /** In a wide campaign: what shows that the host's domain is listed. */
+    domain: Lease['domain'] | null
   },
   validForMs: number,
   key: { keyid: string; privateKey: SigningKey },
@@ -48,6 +52,8 @@ export function leaseEnvelope(
     maxBytes: picked.kind === 'robots' ? Math.min(robotsBytes, pageBytes) : pageBytes,
     maxMs: pageMs,
     maxRedirects: grantWork.maxRedirects,
+    paceMs: picked.paceMs,
+    ...(picked.domain ? { domain: picked.domain } : {}),
   })
   return signEnvelope(payloadType.lease, new TextEncoder().encode(lease), [key])
 }

@@ -50,13 +50,18 @@ export async function campaigns(db: Queryable): Promise<StoredCampaign[]> {
   return rows.map(({ leaf_index, ...row }) => ({ ...row, leafIndex: leaf_index }))
 }
 
-/** Running campaigns whose seeds are not in the frontier yet. */
+/** The campaign's seeds are in the frontier. */
+export async function setSeeded(tx: Queryable, digest: Uint8Array) {
+  await tx.query('update campaign set seeded_at = now() where digest = $1', [digest])
+}
+
+/** Running campaigns whose seeds are not in the frontier yet, locked. */
 export async function campaignsWithoutPages(
   db: Queryable,
 ): Promise<{ digest: Buffer; manifest: Campaign }[]> {
   const { rows } = await db.query<{ digest: Buffer; manifest: Campaign }>(
-    `select digest, manifest from campaign c where state = 'running'
-       and not exists (select 1 from task t where t.campaign = c.digest and t.kind = 'page')`,
+    `select digest, manifest from campaign
+     where state = 'running' and seeded_at is null order by created_at limit 10 for update skip locked`,
   )
   return rows
 }

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { sha256 } from '../../lib/crypto/digest.ts'
 import { canonicalJson } from '../../lib/protocol/canonical-json.ts'
 import type { Ask } from '../verify/decide.ts'
+import { contestedPriority, markReady } from './leases.ts'
 import type { Queryable } from './queryable.ts'
 
 /**
@@ -9,11 +10,16 @@ import type { Queryable } from './queryable.ts'
  * still on their way, so that nobody needs to hear of it.
  */
 export async function wantAnotherObserver(tx: Queryable, taskId: number): Promise<boolean> {
-  const { rows } = await tx.query(
-    `update task set state = 'open', wanted = greatest(wanted, granted + 1)
+  const { rows } = await tx.query<{ campaign: Buffer; host_id: number }>(
+    `update task set state = 'open', wanted = greatest(wanted, granted + 1),
+            priority = case when priority < $2 and kind = 'page' then priority + $2 else priority end
      where id = $1 and state <> 'closed' and (state <> 'open' or wanted <= granted)
-     returning id`,
-    [taskId],
+     returning campaign, host_id`,
+    [taskId, contestedPriority],
+  )
+  await markReady(
+    tx,
+    rows.map((row) => ({ campaign: row.campaign, hostId: row.host_id })),
   )
   return rows.length === 1
 }

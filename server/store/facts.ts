@@ -11,7 +11,11 @@ export interface TaskUnderDecision {
   hostId: number
   campaign: Buffer
   manifest: Campaign
+  url: string
+  urlDigest: Buffer
   depth: number
+  /** Addresses of one shape, one after another, that led here. */
+  chain: number
   /** UTC day of the first observation: what attestations and the row say. */
   day: string
   facts: TaskFacts
@@ -32,8 +36,11 @@ export async function takeTasksWithNews(
     campaign: Buffer
     kind: 'page' | 'robots'
     url: string
+    url_digest: Buffer
     depth: number
+    chain: number
     wanted: number
+    failures: number
     manifest: Campaign
   }>(
     `with taken as (
@@ -41,7 +48,9 @@ export async function takeTasksWithNews(
      )
      update task t set news = false from taken, campaign c
      where t.id = taken.id and c.digest = t.campaign
-     returning t.id, t.host_id, t.campaign, t.kind, t.url, t.depth, t.wanted, c.manifest`,
+     returning t.id, t.host_id, t.campaign, t.kind, t.url, t.url_digest, t.depth, t.chain, t.wanted, c.manifest,
+               coalesce((select p.failures from page p where p.campaign = t.campaign
+                         and p.url_digest = t.url_digest), 0) as failures`,
     [limit],
   )
   if (tasks.length === 0) return []
@@ -57,12 +66,16 @@ export async function takeTasksWithNews(
     hostId: task.host_id,
     campaign: task.campaign,
     manifest: task.manifest,
+    url: task.url,
+    urlDigest: task.url_digest,
     depth: task.depth,
+    chain: task.chain,
     day: days.get(task.id) ?? '',
     facts: {
       kind: task.kind,
       url: task.url,
       quorum: task.manifest.quorum,
+      failures: task.failures,
       observers: observers.get(task.id) ?? [],
       live: live.get(task.id) ?? 0,
       available: available.get(task.id) ?? 0,

@@ -1,6 +1,7 @@
 import type { Campaign } from '../../lib/protocol/campaign.ts'
 import { ring } from './doorbell.ts'
 import { drawObservers } from './facts.ts'
+import { freeHosts, type HostAnswer } from './hosts.ts'
 import type { Queryable } from './queryable.ts'
 
 /** A task picked for a node, before its lease is written. */
@@ -11,17 +12,31 @@ export interface Pick {
   url: string
   campaign: Buffer
   limits: Campaign['limits']
+  /** The campaign's list of domains, null when it has none. */
+  list: { root: string; size: number } | null
+  /** Milliseconds between two requests to this host. */
+  paceMs: number
 }
+
+type Granted = Pick & { id: Uint8Array; nonce: Uint8Array }
+
+/** Hosts of one look at the queue: a few more than a call asks for, since some will not serve. */
+const hostsAtOnce = 32
+/** Hosts that had nothing for this node, one after another, before a call goes away empty-handed. */
+const mostHostsTried = 128
+/** A window in crawl order, then chance inside it: nobody chooses who observes what. */
+const windowTasks = 24
 
 /**
  * Picks at most `max` tasks for a node and writes their leases; run inside one
  * transaction. Host rows are the mutex of politeness: locked first, skipped
  * where another caller holds them, so no host is spoken to early and none has
- * more in flight than its sites allow.
+ * more in flight than its sites allow. Tasks are read in a statement of their
+ * own, after the lock, so that they are seen as the last holder left them.
  *
- * Order of locks everywhere in server/store: lease, task, host, each kind by
- * ascending id. Here the host comes first, so a task that somebody holds is
- * left out instead of waited for.
+ * Order of locks everywhere in server/store: lease, task, host, queue, each
+ * kind by ascending id. Here hosts come first, so whatever somebody else holds
+ * is left out instead of waited for.
  *
  * A task never goes to two nodes that share an account or any network block
  * either was ever seen from.
@@ -37,15 +52,19 @@ export async function grantLeases(
     validForMs: number
     newLease: () => { id: Uint8Array; nonce: Uint8Array }
   },
-): Promise<(Pick & { id: Uint8Array; nonce: Uint8Array })[]> {
-  const consented = await tx.query<{ digest: Buffer; limits: Campaign['limits'] }>(
-    `select c.digest, c.manifest->'limits' as limits from campaign c join consent s on s.campaign = c.digest
-     where s.node_id = $1 and s.act = 'given' and c.state = 'running' and c.digest = any($2::bytea[])`,
+): Promise<Granted[]> {
+  const consented = await tx.query<{
+    digest: Buffer
+    limits: Campaign['limits']
+    list: Pick['list']
+  }>(
+    `select c.digest, c.manifest->'limits' as limits, c.manifest->'wide' as list
+     from campaign c join consent s on s.campaign = c.digest
+     where s.node_id = $1 and s.act = 'given' and c.state = 'running' and c.digest = any($2::bytea[])
+       and not exists (select 1 from halt) order by random()`,
     [asked.nodeId, asked.campaigns],
   )
   if (consented.rows.length === 0) return []
-  const campaigns = consented.rows.map((row) => row.digest)
-  const limits = new Map(consented.rows.map((row) => [row.digest.toString('hex'), row.limits]))
   const kin = await tx.query<{ id: Buffer }>(
     `select distinct theirs.node_id as id
        from node_block mine join node_block theirs on theirs.block = mine.block
@@ -53,58 +72,142 @@ export async function grantLeases(
      union select id from node where account_id = $2`,
     [asked.nodeId, asked.accountId],
   )
-  const picks: (Pick & { id: Uint8Array; nonce: Uint8Array })[] = []
-  const tried: number[] = []
-  // One host after another: one that is held and not used would look busy to everybody who asks now.
-  while (picks.length < asked.max && tried.length < asked.max) {
-    const host = await holdHost(tx, campaigns, tried)
-    if (!host) break
-    tried.push(host.id)
-    // At most a second's worth at once: a crawl delay of ten seconds is kept between any two.
-    const burst = Math.max(1, Math.floor(1000 / host.interval_ms))
-    const room = Math.min(host.room, burst, asked.max - picks.length)
-    // A window in crawl order, then chance inside it: nobody chooses who observes what.
-    const { rows: near } = await tx.query<{
-      id: number
-      kind: 'page' | 'robots'
-      url: string
-      campaign: Buffer
-    }>(
-      `select * from (
-         select t.id, t.kind, t.url, t.campaign from task t
-         where t.host_id = $1 and t.state = 'open' and t.granted < t.wanted
-           and t.campaign = any($2::bytea[])
-           and not exists (select 1 from lease l where l.task_id = t.id
-                           and l.node_id = any($3::bytea[]) and l.state <> 'expired')
-         order by t.depth, t.id limit 64
-       ) as near order by random() limit $4`,
-      [host.id, campaigns, kin.rows.map((row) => row.id), room],
-    )
-    const granted = await grant(
-      tx,
-      near.map((row) => row.id),
-    )
-    const rows = near.filter((row) => granted.has(row.id))
-    if (rows.length === 0) continue
-    for (const row of rows) {
-      picks.push({
-        taskId: row.id,
-        hostId: host.id,
-        kind: row.kind,
-        url: row.url,
-        campaign: row.campaign,
-        limits: limits.get(row.campaign.toString('hex')) as Campaign['limits'],
-        ...asked.newLease(),
-      })
+  const kinIds = kin.rows.map((row) => row.id)
+  const picks: Granted[] = []
+  for (const { digest, limits, list } of consented.rows) {
+    const tried: number[] = []
+    while (picks.length < asked.max && tried.length < mostHostsTried) {
+      const wanted = Math.min(hostsAtOnce, asked.max - picks.length)
+      const hosts = await holdHosts(tx, digest, tried, wanted)
+      if (hosts.length === 0) break
+      tried.push(...hosts.map((host) => host.id))
+      const rows = await grantOn(tx, digest, hosts, kinIds, asked, asked.max - picks.length)
+      await restHosts(tx, digest, hosts, rows)
+      picks.push(...rows.map((row) => ({ ...row, campaign: digest, limits, list })))
+      // Fewer hosts than asked for: there are no more.
+      if (hosts.length < wanted) break
     }
-    await tx.query(
-      `update host set in_flight = in_flight + $2,
-              next_at = greatest(next_at, now()) + $2 * interval_ms * interval '1 millisecond'
-       where id = $1`,
-      [host.id, rows.length],
-    )
+    if (tried.length >= mostHostsTried) await lookElsewhere(tx, digest, tried)
+    if (picks.length >= asked.max) break
   }
-  if (picks.length === 0) return []
+  return picks
+}
+
+/** Added to the priority of a task that wants more observers than the quorum: it waits behind others. */
+export const contestedPriority = 20_000
+
+interface HeldHost {
+  id: number
+  room: number
+  paceMs: number
+  robotsFresh: boolean
+}
+
+/** Locks hosts with open work that have waited longest, of those that may be spoken to now. */
+async function holdHosts(
+  tx: Queryable,
+  campaign: Uint8Array,
+  except: readonly number[],
+  limit: number,
+): Promise<HeldHost[]> {
+  const { rows } = await tx.query<{
+    id: number
+    room: number
+    pace_ms: number
+    robots_fresh: boolean
+  }>(
+    `select h.id, h.max_in_flight - h.in_flight as room, h.pace_ms,
+            -- RFC 9309 §2.4: a robots.txt is not used for longer than a day.
+            coalesce(h.robots_at > now() - interval '24 hours', false) as robots_fresh
+     from queue q join host h on h.id = q.host_id
+     where q.campaign = $1 and q.ready and q.due_at <= now()
+       and h.in_flight < h.max_in_flight and h.next_at <= now() and h.id <> all($2::bigint[])
+     order by q.due_at limit $3 for no key update of h, q skip locked`,
+    [campaign, except, limit],
+  )
+  return rows.map((row) => ({
+    id: row.id,
+    // At most a second's worth at once: a crawl delay of ten seconds is kept between any two.
+    room: Math.min(row.room, Math.max(1, Math.floor(1000 / row.pace_ms))),
+    paceMs: row.pace_ms,
+    robotsFresh: row.robots_fresh,
+  }))
+}
+
+/** Draws tasks on held hosts, counts one more observer of each and writes the leases. */
+async function grantOn(
+  tx: Queryable,
+  campaign: Uint8Array,
+  hosts: readonly HeldHost[],
+  kin: readonly Uint8Array[],
+  asked: Parameters<typeof grantLeases>[1],
+  max: number,
+): Promise<Omit<Granted, 'campaign' | 'limits' | 'list'>[]> {
+  const notKin = `not exists (select 1 from lease l where l.task_id = t.id
+                              and l.node_id = any($5::bytea[]) and l.state <> 'expired')`
+  // Three windows: what is next; where this node has had all of that, what nobody has had; and
+  // pages that wait for a third opinion, which may stand at the front for long.
+  const { rows } = await tx.query<{
+    id: number
+    host_id: number
+    kind: 'page' | 'robots'
+    url: string
+  }>(
+    `with near as (
+       select t.id, row_number() over (order by h.place, t.place) as place
+       from unnest($2::bigint[], $3::int[], $4::bool[]) with ordinality
+         as h (id, room, robots_fresh, place)
+       cross join lateral (
+         select w.id, row_number() over (order by w.kind = 'robots' desc, random()) as place from (
+           (select * from (
+              select t.id, t.kind from task t
+              where t.host_id = h.id and t.campaign = $1 and t.state = 'open' and t.granted < t.wanted
+              order by t.priority, t.id limit $7) as t
+            where ${notKin})
+           union
+           (select * from (
+              select t.id, t.kind from task t
+              where t.host_id = h.id and t.campaign = $1 and t.state = 'open' and t.granted = 0
+              order by t.priority, t.id limit $7) as t
+            -- One that this node gave back.
+            where ${notKin})
+           union
+           (select t.id, t.kind from task t
+            where t.host_id = h.id and t.campaign = $1 and t.state = 'open' and t.granted < t.wanted
+              and t.priority >= $8 and ${notKin}
+            order by t.priority, t.id limit $7)
+         ) as w
+         where w.kind = 'robots' or h.robots_fresh
+         order by 2 limit h.room
+       ) as t
+     ), held as (
+       select t.id from task t join near on near.id = t.id
+       where t.state = 'open' and t.granted < t.wanted and near.place <= $6
+       order by t.id for no key update of t skip locked
+     )
+     update task t set granted = t.granted + 1 from held where t.id = held.id
+     returning t.id, t.host_id, t.kind, t.url`,
+    [
+      campaign,
+      hosts.map((host) => host.id),
+      hosts.map((host) => host.room),
+      hosts.map((host) => host.robotsFresh),
+      kin,
+      max,
+      windowTasks,
+      contestedPriority,
+    ],
+  )
+  if (rows.length === 0) return []
+  const paces = new Map(hosts.map((host) => [host.id, host.paceMs]))
+  const picks = rows.map((row) => ({
+    taskId: row.id,
+    hostId: row.host_id,
+    kind: row.kind,
+    url: row.url,
+    paceMs: paces.get(row.host_id) ?? 0,
+    ...asked.newLease(),
+  }))
   await tx.query(
     `insert into lease (id, task_id, host_id, node_id, account_id, block, nonce, state, expires_at)
      select l.id, l.task_id, l.host_id, $5, $6, $7, l.nonce, 'live',
@@ -124,34 +227,43 @@ export async function grantLeases(
   return picks
 }
 
-/** Locks the host with open work that has waited longest, of those that may be spoken to now. */
-async function holdHost(
+/** Moves the clocks of held hosts on, and takes hosts without open tasks out of the queue. */
+async function restHosts(
   tx: Queryable,
-  campaigns: readonly Uint8Array[],
-  except: readonly number[],
-): Promise<{ id: number; room: number; interval_ms: number } | undefined> {
-  const { rows } = await tx.query<{ id: number; room: number; interval_ms: number }>(
-    `select h.id, h.max_in_flight - h.in_flight as room, h.interval_ms from host h
-     where h.in_flight < h.max_in_flight and h.next_at <= now() and h.id <> all($2::bigint[])
-       and exists (select 1 from task t where t.host_id = h.id and t.state = 'open'
-                   and t.granted < t.wanted and t.campaign = any($1::bytea[]))
-     order by h.next_at limit 1 for no key update of h skip locked`,
-    [campaigns, except],
+  campaign: Uint8Array,
+  hosts: readonly HeldHost[],
+  granted: readonly { hostId: number }[],
+) {
+  const counts = hosts.map(({ id }) => granted.filter((one) => one.hostId === id).length)
+  await tx.query(
+    `with rested as (
+       update host h
+       set in_flight = h.in_flight + g.n,
+           next_at = greatest(h.next_at, now()) + g.n * h.pace_ms * interval '1 millisecond'
+       from unnest($2::bigint[], $3::int[]) as g (id, n)
+       where h.id = g.id and g.n > 0
+       returning h.id, case when h.in_flight < h.max_in_flight then h.next_at else 'infinity' end as due_at
+     )
+     update queue q
+     set due_at = coalesce(r.due_at, q.due_at),
+         ready = exists (select 1 from task t where t.host_id = q.host_id and t.campaign = $1
+                         and t.state = 'open' and t.granted < t.wanted)
+     from unnest($2::bigint[]) as g (id) left join rested r on r.id = g.id
+     where q.campaign = $1 and q.host_id = g.id`,
+    [campaign, hosts.map((host) => host.id), counts],
   )
-  return rows[0]
 }
 
-/** Counts one more observer of each task that still wants one and that nobody holds. */
-async function grant(tx: Queryable, taskIds: readonly number[]): Promise<Set<number>> {
-  if (taskIds.length === 0) return new Set()
-  const { rows } = await tx.query<{ id: number }>(
-    `update task set granted = granted + 1 where id in (
-       select id from task where id = any($1::bigint[]) and state = 'open' and granted < wanted
-       for no key update skip locked)
-     returning id`,
-    [taskIds],
+/**
+ * Hosts that had nothing for this node stand behind others for a second: whoever has had the first
+ * half of everything there would look at nothing else.
+ */
+async function lookElsewhere(tx: Queryable, campaign: Uint8Array, hosts: readonly number[]) {
+  await tx.query(
+    `update queue set due_at = greatest(due_at, now()) + interval '1 second'
+     where campaign = $1 and host_id = any($2::bigint[]) and due_at < 'infinity'`,
+    [campaign, hosts],
   )
-  return new Set(rows.map((row) => row.id))
 }
 
 /** Gives tasks back to the frontier whose lease has run out. Returns how many. */
@@ -182,18 +294,30 @@ export async function endLeases(
      returning task_id, host_id`,
     [ends.map(({ id }) => id), state, ends.map(({ reason }) => reason)],
   )
-  await tx.query(
+  if (rows.length === 0) return 0
+  const { rows: reopened } = await tx.query<{ campaign: Buffer; host_id: number }>(
     `with held as (
        select id from task where id = any($1::bigint[]) order by id for no key update)
      update task set granted = granted - given.n, state = 'open', news = true
      from (select id, count(*) as n from unnest($1::bigint[]) as id group by id) as given
      join held using (id)
-     where task.id = given.id and task.state <> 'closed'`,
+     where task.id = given.id and task.state <> 'closed'
+     returning task.campaign, task.host_id`,
     [rows.map((row) => row.task_id)],
   )
   await freeHosts(
     tx,
-    rows.map((row) => row.host_id),
+    rows.map(
+      (row): HostAnswer => ({
+        hostId: row.host_id,
+        // Nobody knows whether, or when, an unanswered page was fetched.
+        kind: state === 'expired' ? 'silence' : 'unused',
+      }),
+    ),
+  )
+  await markReady(
+    tx,
+    reopened.map((row) => ({ campaign: row.campaign, hostId: row.host_id })),
   )
   // Whoever asked while all was taken would not come again by itself for a while.
   const others = await drawObservers(
@@ -207,16 +331,22 @@ export async function endLeases(
   return rows.length
 }
 
-/** One slot for each mention of a host. */
-export async function freeHosts(tx: Queryable, hostIds: readonly number[]) {
-  if (hostIds.length === 0) return
+/**
+ * Says that these campaigns have open tasks on these hosts. Always writes the
+ * row: a lease call that is about to call the same host empty holds it, and
+ * what it decides must come first.
+ */
+export async function markReady(
+  tx: Queryable,
+  places: readonly { campaign: Uint8Array; hostId: number }[],
+) {
+  if (places.length === 0) return
   await tx.query(
-    `with held as (
-       select id from host where id = any($1::bigint[]) order by id for no key update)
-     update host set in_flight = in_flight - given.n
-     from (select id, count(*) as n from unnest($1::bigint[]) as id group by id) as given
-     join held using (id)
-     where host.id = given.id`,
-    [hostIds],
+    `insert into queue (campaign, host_id, ready)
+     select distinct p.campaign, p.host_id, true
+     from unnest($1::bytea[], $2::bigint[]) as p (campaign, host_id)
+     order by p.host_id, p.campaign
+     on conflict (campaign, host_id) do update set ready = true`,
+    [places.map(({ campaign }) => campaign), places.map(({ hostId }) => hostId)],
   )
 }

@@ -1,6 +1,6 @@
 import type { Observation } from '../../lib/protocol/observation.ts'
 import type { ProblemReason } from '../../lib/protocol/problem.ts'
-import { freeHosts } from './leases.ts'
+import { freeHosts, type HostAnswer } from './hosts.ts'
 import type { Queryable } from './queryable.ts'
 
 /** An observation whose schema and signature are already checked. */
@@ -31,8 +31,9 @@ export async function acceptObservations(
     late: boolean
     task_id: number
     host_id: number
+    issued_at: Date
   }>(
-    `select id, node_id, state, expires_at < now() as late, task_id, host_id
+    `select id, node_id, state, expires_at < now() as late, task_id, host_id, issued_at
      from lease where id = any($1::bytea[]) order by id for update`,
     [items.map((item) => item.leaseId)],
   )
@@ -46,7 +47,7 @@ export async function acceptObservations(
   const keys = new Map(
     earlier.rows.map((row) => [row.key.toString('hex'), row.lease_id.toString('hex')]),
   )
-  const fresh: { item: SignedObservation; taskId: number; hostId: number }[] = []
+  const fresh: { item: SignedObservation; taskId: number; answer: HostAnswer }[] = []
   const answers = items.map((item): Accepted => {
     const id = Buffer.from(item.leaseId).toString('hex')
     const key = Buffer.from(item.key).toString('hex')
@@ -61,7 +62,11 @@ export async function acceptObservations(
     if (keys.has(key)) return { ok: false, reason: 'key-reused' }
     seen.set(id, item.statement)
     keys.set(key, id)
-    fresh.push({ item, taskId: lease.task_id, hostId: lease.host_id })
+    fresh.push({
+      item,
+      taskId: lease.task_id,
+      answer: hostAnswer(item.observation, lease.host_id, lease.issued_at),
+    })
     return { ok: true }
   })
   if (fresh.length > 0) {
@@ -90,10 +95,40 @@ export async function acceptObservations(
     )
     await freeHosts(
       tx,
-      fresh.map(({ hostId }) => hostId),
+      fresh.map(({ answer }) => answer),
     )
   }
   return answers
+}
+
+/** What an observation tells about the host that was asked. */
+function hostAnswer(seen: Observation, hostId: number, leasedAt: Date): HostAnswer {
+  const { totalMs } = seen
+  if (seen.outcome === 'failed') {
+    const [hops, firstByteMs] = [0, null]
+    const kind = 'answered' as const
+    return {
+      hostId,
+      kind,
+      status: 'failed',
+      totalMs,
+      firstByteMs,
+      hops,
+      retryAfter: undefined,
+      leasedAt,
+    }
+  }
+  return {
+    hostId,
+    kind: 'answered',
+    status: seen.status,
+    totalMs,
+    // With redirects it is the time of several requests.
+    firstByteMs: seen.hops.length === 0 ? seen.firstByteMs : null,
+    hops: seen.hops.length,
+    retryAfter: seen.headers['retry-after'],
+    leasedAt,
+  }
 }
 
 /** A fact arrived for these tasks: the verify stage looks at them again. */

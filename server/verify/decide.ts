@@ -10,6 +10,8 @@ import { agreeOnMain, agreeOnSentences, bands } from './sentence-quorum.ts'
 
 /** More than five opinions have never settled what five did not (text-pipeline §3). */
 export const maxObservers = 5
+/** Then a quorum must say it: a single liar could postpone a page for ever. As many as politeness.ts retries. */
+const maxPostponements = 5
 /** Fewer than three that differ are a difference, not a divergence. */
 const minDivergent = 3
 
@@ -53,11 +55,13 @@ export type Settlement =
       verdict: 'robots'
       robots:
         | { state: 'rules'; text: string; payloadDigest: string }
-        | { state: 'allow-all' | 'disallow-all' }
+        | { state: 'allow-all' | 'disallow-all'; reason: string }
       valid: string[]
     }
   | { verdict: 'redirect'; target: string; valid: string[] }
   | { verdict: 'unpublished'; reason: string; valid: string[] }
+  /** The site asked to be left alone: another visit, later. */
+  | { verdict: 'postponed'; reason: string; valid: string[] }
   | { verdict: 'divergent'; reason: string; valid: string[] }
 
 export type Decision =
@@ -75,7 +79,22 @@ type Fetched = Observer & { observation: FetchedObservation }
  * but for the observer whose payload is asked for, which is drawn by `random`.
  */
 export function decide(facts: TaskFacts, random: () => number): Decision {
+  const busy = facts.kind === 'page' ? facts.observers.filter(isSentAway) : []
+  // One is enough: asking a second observer would be one more request than the site wants.
+  if (busy.length > 0 && facts.failures < maxPostponements) {
+    const [first] = busy
+    return settle({
+      verdict: 'postponed',
+      reason: `status ${first?.observation.status}`,
+      valid: busy.map((one) => one.lease),
+    })
+  }
   return decideAmong(facts, facts.observers, random)
+}
+
+/** RFC 6585 §4 and RFC 9110 §15.6.4: too many requests, or not now. */
+function isSentAway(one: Observer): one is Fetched {
+  return isFetched(one) && [429, 503].includes(one.observation.status)
 }
 
 /** The same with the votes of some of the observers only; all of them count as heard. */
@@ -377,7 +396,8 @@ function decideRobots(facts: TaskFacts, same: readonly Fetched[], random: () => 
   const verdict = robotsStatusVerdict(first.observation.status)
   const agreeing = same.map((one) => one.lease)
   if (verdict !== 'parse') {
-    return settle({ verdict: 'robots', robots: { state: verdict }, valid: agreeing })
+    const reason = `status ${first.observation.status}`
+    return settle({ verdict: 'robots', robots: { state: verdict, reason }, valid: agreeing })
   }
   const exact = largest(same, (one) => one.observation.payload.digest)
   if (exact.length < facts.quorum) return anotherObserver(facts, 'robots.txt differs')
@@ -391,7 +411,7 @@ function decideRobots(facts: TaskFacts, same: readonly Fetched[], random: () => 
     // Served as a page instead of plain text: no rules to read, so nothing is allowed.
     robots:
       text === null
-        ? { state: 'disallow-all' }
+        ? { state: 'disallow-all', reason: `type ${first.observation.type || 'not said'}` }
         : { state: 'rules', text, payloadDigest: payload.holder.observation.payload.digest },
     valid: exact.map((one) => one.lease),
   })
@@ -399,12 +419,12 @@ function decideRobots(facts: TaskFacts, same: readonly Fetched[], random: () => 
 
 function settleFailed(facts: TaskFacts, failures: readonly Observer[]): Decision {
   const valid = failures.map((one) => one.lease)
-  // RFC 9309 §2.3.1.4: unreachable is complete disallow.
-  if (facts.kind === 'robots') {
-    return settle({ verdict: 'robots', robots: { state: 'disallow-all' }, valid })
-  }
   const [first] = failures
   const reason = first?.observation.outcome === 'failed' ? first.observation.reason : 'failed'
+  // RFC 9309 §2.3.1.4: unreachable is complete disallow.
+  if (facts.kind === 'robots') {
+    return settle({ verdict: 'robots', robots: { state: 'disallow-all', reason }, valid })
+  }
   return settle({ verdict: 'unpublished', reason, valid })
 }
 
@@ -418,7 +438,7 @@ function anotherObserver(facts: TaskFacts, reason: string, links: string[] = [])
   if (!isHeardOut(facts)) return { kind: 'observer', links }
   return settle(
     facts.kind === 'robots'
-      ? { verdict: 'robots', robots: { state: 'disallow-all' }, valid: [] }
+      ? { verdict: 'robots', robots: { state: 'disallow-all', reason }, valid: [] }
       : { verdict: 'divergent', reason, valid: [] },
   )
 }

@@ -52,6 +52,8 @@ export interface TaskFacts {
   kind: 'page' | 'robots'
   url: string
   quorum: number
+  /** Visits in a row that brought nothing, before this one. */
+  failures: number
   observers: Observer[]
   /** Leases that may still be answered. */
   live: number

@@ -18,7 +18,7 @@ alter table host
   add column holds integer not null default 0,
   add column hold_until timestamptz,
   add column hold_reason text,
-  -- When robots.txt is to be asked for; null while somebody is asked.
+  -- When robots.txt is to be asked for; null while somebody is asked, or nothing is to be done.
   add column robots_due_at timestamptz default now(),
   -- Fetches in a row that left it unresolved.
   add column robots_failures integer not null default 0,
@@ -63,6 +63,10 @@ create index queue_host on queue (host_id);
 
 -- Tasks: one visit of one address --------------------------------------------
 
+-- found: to be decided. held: waits for the host's robots.txt. open: wants observers.
+alter table task drop constraint task_state_check;
+alter table task add constraint task_state_check
+  check (state in ('found', 'held', 'open', 'waiting', 'closed'));
 alter table task
   drop constraint task_campaign_kind_url_digest_key,
   add column visit integer not null default 0,
@@ -76,14 +80,21 @@ alter table task
 drop index task_open;
 create index task_open on task (host_id, campaign, priority, id)
   where state = 'open' and granted < wanted;
+create index task_fresh on task (host_id, campaign, priority, id)
+  where state = 'open' and granted = 0;
 drop index task_found;
 create index task_found on task (id) where state = 'found';
-create index task_host on task (host_id, id) where state in ('found', 'open', 'waiting');
+create index task_refused on task (host_id) where verdict = 'refused';
+create index task_host on task (host_id, id) where state <> 'closed';
 
 insert into queue (campaign, host_id, ready, pages)
   select campaign, host_id, true, count(*) filter (where kind = 'page')
   from task group by campaign, host_id;
-alter table campaign add column pages bigint not null default 0;
+alter table campaign
+  add column pages bigint not null default 0,
+  -- When its seeds went into the frontier.
+  add column seeded_at timestamptz;
+update campaign c set seeded_at = now() where exists (select 1 from task t where t.campaign = c.digest);
 update campaign c set pages = (select coalesce(sum(q.pages), 0) from queue q where q.campaign = c.digest);
 
 -- One row for each address that was visited: when to come back.

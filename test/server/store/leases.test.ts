@@ -7,11 +7,12 @@ import type { Site } from '../../../lib/protocol/campaign.ts'
 import { addCampaign } from '../../../server/store/campaigns.ts'
 import { openSession, putConsent, useSession } from '../../../server/store/contributors.ts'
 import { listenForRings, type Ring, ring } from '../../../server/store/doorbell.ts'
-import { addPages, openTasks, putRobots } from '../../../server/store/frontier.ts'
+import { addPages, openTasks } from '../../../server/store/frontier.ts'
 import { endLeases, expireLeases, grantLeases } from '../../../server/store/leases.ts'
 import { acceptObservations } from '../../../server/store/observations.ts'
 import type { Queryable } from '../../../server/store/queryable.ts'
 import { campaignOver } from '../../lib/runner/operator.ts'
+import { allowAll, allowEverywhere, foundPage } from './found-page.ts'
 import { openTestDatabase, type TestDatabase } from './test-database.ts'
 
 let database: TestDatabase
@@ -43,10 +44,10 @@ async function openCampaign(about: {
   const found = hosts.flatMap((host) =>
     Array.from({ length: pages }, (_, n) => {
       const url = `http://${host}/page-${n}`
-      return { url, urlDigest: sha256(url), origin: `http://${host}`, depth: 0 }
+      return foundPage(url, `http://${host}`)
     }),
   )
-  await addPages(database.pool, digest, quorum, 100_000, found)
+  await addPages(database.pool, digest, quorum, found)
   const { rows } = await database.pool.query<{ id: number }>(
     'select id from task where campaign = $1',
     [digest],
@@ -55,6 +56,7 @@ async function openCampaign(about: {
     database.pool,
     rows.map((row) => row.id),
   )
+  await allowEverywhere(database.pool)
   return digest
 }
 
@@ -102,7 +104,10 @@ const askNow = (node: TestNode, campaign: Uint8Array, max = 32) =>
 const urls = (picks: readonly { url: string }[]) => picks.map((pick) => pick.url).sort()
 
 /** The host may be spoken to again: time has passed. */
-const letTimePass = () => database.pool.query('update host set next_at = now()')
+async function letTimePass() {
+  await database.pool.query('update host set next_at = now()')
+  await database.pool.query('update queue set due_at = now()')
+}
 
 /** How busy a host is, and for how long after the last lease it rests. */
 async function hostOf(origin: string) {
@@ -244,7 +249,7 @@ describe('politeness', () => {
       site: { requestsPerSecond: 100, requestsInFlight: 8 },
     })
     const { rows } = await database.pool.query<{ id: number }>('select id from host')
-    await putRobots(database.pool, rows[0]?.id ?? 0, { state: 'allow-all' }, 10_000)
+    await allowAll(database.pool, rows[0]?.id ?? 0, 10_000)
     expect(await askNow(await join(campaign, 'one'), campaign)).toHaveLength(1)
     expect(await hostOf('http://a.example')).toMatchObject({ wait_ms: 10_000 })
     expect(await askNow(await join(campaign, 'two'), campaign)).toEqual([])
@@ -278,7 +283,7 @@ describe('politeness', () => {
       ),
     )
     let given = 0
-    for (let round = 0; round < 30 && given < 72; round += 1) {
+    for (let round = 0; round < 200 && given < 72; round += 1) {
       await letTimePass()
       const picks = await Promise.all(nodes.map((node) => askNow(node, campaign, 4)))
       given += picks.flat().length
@@ -404,14 +409,14 @@ describe('the plan', () => {
         campaign,
       ),
     )
-    const reads = asked.filter(({ text }) => /^\s*select[^;]*from task t/.test(text))
+    const reads = asked.filter(({ text }) => /from task t/.test(text))
     expect(reads.length).toBeGreaterThanOrEqual(2)
     for (const { text, values } of reads) {
       const { rows } = await database.pool.query<{ 'QUERY PLAN': string }>(`explain ${text}`, [
         ...values,
       ])
       const plan = rows.map((row) => row['QUERY PLAN']).join('\n')
-      expect(plan).toContain('task_open')
+      expect(plan).toMatch(/task_(open|fresh)/)
       expect(plan).not.toContain('Seq Scan on task')
     }
   })

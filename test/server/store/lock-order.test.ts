@@ -7,7 +7,7 @@ import { addCampaign } from '../../../server/store/campaigns.ts'
 import { openSession, putConsent } from '../../../server/store/contributors.ts'
 import { askFollowUps, closeTask } from '../../../server/store/decisions.ts'
 import { takeTasksWithNews } from '../../../server/store/facts.ts'
-import { addPages, openTasks, putRobots } from '../../../server/store/frontier.ts'
+import { addPages, openTasks } from '../../../server/store/frontier.ts'
 import { endLeases, expireLeases, grantLeases } from '../../../server/store/leases.ts'
 import {
   acceptObservations,
@@ -16,6 +16,7 @@ import {
   openFollowUps,
   putSentenceList,
 } from '../../../server/store/observations.ts'
+import { allowAll, allowEverywhere, foundPage } from './found-page.ts'
 import { openTestDatabase } from './test-database.ts'
 
 const hosts = ['a', 'b', 'c', 'd'].map((name) => `https://${name}.example.org`)
@@ -31,14 +32,12 @@ test('nodes, pipeline and expiry work on the same tasks and hosts without a dead
       leafIndex: 0,
     }),
   )
-  const pages = Array.from({ length: 120 }, (_, i) => ({
-    url: `${hosts[i % hosts.length]}/${i}`,
-    urlDigest: randomBytes(32),
-    origin: hosts[i % hosts.length] ?? '',
-    depth: 0,
-  }))
+  const pages = Array.from({ length: 120 }, (_, i) =>
+    foundPage(`${hosts[i % hosts.length]}/${i}`, hosts[i % hosts.length] ?? ''),
+  )
   await database.transaction(async (tx) => {
-    await addPages(tx, campaign, 3, 1000, pages)
+    await addPages(tx, campaign, 3, pages)
+    await allowEverywhere(tx)
     const { rows } = await tx.query<{ id: number }>('select id from task')
     await openTasks(
       tx,
@@ -129,7 +128,7 @@ test('nodes, pipeline and expiry work on the same tasks and hosts without a dead
         const tasks = await takeTasksWithNews(tx, 16)
         for (const { taskId, hostId, facts } of tasks) {
           if ((lists.get(taskId) ?? 0) >= 2) {
-            await putRobots(tx, hostId, { state: 'allow-all' }, null)
+            await allowAll(tx, hostId)
             await closeTask(tx, taskId, 'unpublished', null)
           } else if (facts.observers.length >= 3) {
             const asks = facts.observers.map(({ lease }) => ({ lease, kind: 'sentences' as const }))

@@ -469,7 +469,7 @@ describe('responses that are no page', () => {
     ).toEqual({ kind: 'observer', links: [] })
   })
 
-  test.each([404, 410, 429, 500, 503])('status %d is settled and not published', (status) => {
+  test.each([404, 410, 500])('status %d is settled and not published', (status) => {
     const gone = ['ada', 'bob'].map((lease) => witness(lease, teaPage(), { seen: { status } }))
     expect(converse(gone)).toEqual({
       asks: [],
@@ -482,6 +482,24 @@ describe('responses that are no page', () => {
           valid: ['ada', 'bob'],
         },
       },
+    })
+  })
+
+  test.each([429, 503])('one observer that was sent away with %d postpones the page', (status) => {
+    const busy = witness('bob', teaPage(), { seen: { status } })
+    expect(settlement([witness('ada', teaPage()), busy])).toMatchObject({
+      verdict: 'postponed',
+      reason: `status ${status}`,
+      valid: ['bob'],
+    })
+  })
+
+  test('after five postponements one observer is not enough, and two settle it', () => {
+    const busy = ['ada', 'bob'].map((lease) => witness(lease, teaPage(), { seen: { status: 429 } }))
+    const facts = { failures: 5 }
+    expect(converse(busy.slice(0, 1), facts).decision).toEqual({ kind: 'observer', links: [] })
+    expect(converse(busy, facts).decision).toMatchObject({
+      settlement: { verdict: 'unpublished', reason: 'status 429' },
     })
   })
 

@@ -109,6 +109,7 @@ export function task(witnesses: readonly Witness[], about: Partial<TaskFacts> = 
     kind: 'page',
     url: pageUrl,
     quorum: 2,
+    failures: 0,
     live: 0,
     available: 3,
     observers: witnesses.map((one) => one.facts),
