@@ -1,3 +1,6 @@
+/** Name by which sites address us. Part of the release format: verifiers parse use signals with it. */
+export const ourName = 'gleaner'
+
 /** A line of robots.txt that says something. */
 export interface RobotsLine {
   /** From 1. */
@@ -36,6 +39,8 @@ export interface RobotsSignal {
   line: number
   name: 'content-usage' | 'content-signal' | 'license' | 'sitemap'
   value: string
+  /** Robots that its group names, lower case; none outside of groups. */
+  agents: readonly string[]
 }
 
 /** RFC 9309 §2.5: at least 500 kibibytes must be parsed; not more are. */
@@ -71,7 +76,7 @@ export function parseRobots(file: string | Uint8Array): Robots {
  * @param url canonical; only path and query count
  */
 export function robotsVerdict(robots: Robots, agentToken: string, url: string): RobotsVerdict {
-  const path = byteString(new TextEncoder().encode(pathAndQuery(url)))
+  const path = comparablePath(url)
   let best: RobotsLine | null = null
   let longest = 0
   for (const rule of linesFor(robots, agentToken)) {
@@ -109,12 +114,12 @@ export function crawlDelayMs(robots: Robots, agentToken: string): number | null 
  */
 export function robotsSignals(robots: Robots, agentToken: string): RobotsSignal[] {
   const signals: RobotsSignal[] = []
-  for (const { line, kind, value, agents } of grouped(robots)) {
+  for (const { line, kind, value, agents } of grouped(robots, USE_RULES)) {
     const everyone = agents.length === 0 || agents.includes('*')
-    if (kind === 'license' || kind === 'sitemap') signals.push({ line, name: kind, value })
+    if (kind === 'license' || kind === 'sitemap') signals.push({ line, name: kind, value, agents })
     else if (kind === 'content-usage' || kind === 'content-signal') {
       if (everyone || agents.includes(agentToken.toLowerCase())) {
-        signals.push({ line, name: kind, value })
+        signals.push({ line, name: kind, value, agents })
       }
     }
   }
@@ -133,6 +138,16 @@ export function robotsStatusVerdict(
   if (status >= 200 && status < 300) return 'parse'
   if (status === 401 || status === 403 || status === 429) return 'disallow-all'
   return status >= 400 && status < 500 ? 'allow-all' : 'disallow-all'
+}
+
+/** Whether an escaped pattern (`escapePattern`) matches a path as `comparablePath` gives it. */
+export function patternMatches(pattern: string, path: string): boolean {
+  return matches(pattern, path)
+}
+
+/** Path and query of a URL, one character an octet, as patterns are compared with. */
+export function comparablePath(url: string): string {
+  return byteString(new TextEncoder().encode(pathAndQuery(url)))
 }
 
 /** Path and query as RFC 9309 §2.2.2 compares them, of anything that looks like a URL. */
@@ -206,8 +221,12 @@ interface GroupedLine extends RobotsLine {
   agents: readonly string[]
 }
 
+const FETCH_RULES: readonly RobotsLine['kind'][] = ['allow', 'disallow']
+/** AIPREF attachment §3 makes Content-Usage a rule of its group; Content-Signal stands in the same place. */
+const USE_RULES: readonly RobotsLine['kind'][] = [...FETCH_RULES, 'content-usage', 'content-signal']
+
 /** RFC 9309 §2.2.1: consecutive user-agent lines share a group; what is no rule does not end their row. */
-function grouped(robots: Robots): GroupedLine[] {
+function grouped(robots: Robots, rules = FETCH_RULES): GroupedLine[] {
   const lines: GroupedLine[] = []
   let agents: string[] = []
   let hasRules = false
@@ -218,7 +237,7 @@ function grouped(robots: Robots): GroupedLine[] {
       // Lines between two names of one group hold the same array, so both names reach them.
       agents.push(agentName(line.value))
     } else {
-      if (line.kind === 'allow' || line.kind === 'disallow') hasRules = true
+      if (rules.includes(line.kind)) hasRules = true
       lines.push({ ...line, agents: agents.length === 0 ? [] : agents })
     }
   }

@@ -15,9 +15,12 @@ import { problem } from './problem.ts'
 /** Response headers that an observation carries, lower case: freshness and every use signal. */
 export const observedHeaders = [
   'content-language',
+  'content-signal',
   'content-usage',
   'etag',
   'last-modified',
+  /** Only its links of rel=license. */
+  'link',
   'retry-after',
   'tdm-policy',
   'tdm-reservation',

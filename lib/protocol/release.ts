@@ -1,13 +1,16 @@
 import * as z from 'zod/mini'
 import { count, day, digest, envelope, instant, pageUrl, text } from './fields.ts'
 
-/** One use signal as it was seen, unparsed: where, which, what. */
+/** One use signal as it was seen on the row's day, unparsed: where, which, what. */
 export const signal = z.strictObject({
-  source: z.enum(['header', 'meta', 'link', 'a', 'robots']),
+  source: z.enum(['header', 'meta', 'link', 'a', 'robots', 'tdmrep', 'rsl', 'ai-txt']),
   name: text(60),
   value: z.string().check(z.maxLength(256)),
 })
 export type Signal = z.infer<typeof signal>
+
+/** Yes, no, or not said. */
+const preference = z.enum(['y', 'n', 'unknown'])
 
 /** What the log commits to for each published row. RFC 8785 JSON; only strings, integers, null and lists. */
 export const row = z.strictObject({
@@ -33,6 +36,13 @@ export const row = z.strictObject({
   title: z.nullable(z.string().check(z.maxLength(1000))),
   type: text(100),
   url: pageUrl,
+  /** What the signals say together: never less restrictive than they are, unknown where they are silent. */
+  use: z.strictObject({
+    aiInput: preference,
+    search: preference,
+    tdm: preference,
+    train: preference,
+  }),
 })
 export type Row = z.infer<typeof row>
 

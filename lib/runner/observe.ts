@@ -22,11 +22,11 @@ export interface PageObservation {
   body?: NonNullable<RunnerTask['body']>
 }
 
-// signedStatement's bound. A long address and eight long headers would exceed it.
+// signedStatement's bound. A long address and ten long headers would exceed it.
 const LONGEST_STATEMENT = 4096
 const LONGEST_HEADER = 256
-/** What goes first when a statement is too long: headers that are no use signal. */
-const dispensable = ['etag', 'last-modified', 'content-language', 'retry-after'] as const
+/** What goes first when a statement is too long: headers that say nothing of a use by themselves. */
+const dispensable = ['etag', 'last-modified', 'content-language', 'retry-after', 'link'] as const
 
 /** States what a fetch saw, under the lease's one-use key (protocol README §6). */
 export async function observePage(
@@ -129,10 +129,19 @@ function charsetOf(contentType: string): string | null {
 function chosenHeaders(headers: ReadonlyMap<string, string>): FetchedObservation['headers'] {
   const chosen: FetchedObservation['headers'] = {}
   for (const name of observedHeaders) {
-    const value = headers.get(name)
+    const header = headers.get(name)
+    const value = name === 'link' && header !== undefined ? licenceLinks(header) : header
     if (value !== undefined) chosen[name] = value.slice(0, LONGEST_HEADER)
   }
   return chosen
+}
+
+/** The links of rel=license in a Link header (RFC 8288 §3); others are no statement about use. */
+function licenceLinks(header: string): string | undefined {
+  // A header this long is a list of pictures to load early.
+  const links = header.slice(0, 8_192).split(/,(?=\s*<)/)
+  const licences = links.filter((link) => /;\s*rel\s*=\s*"?[^";]*\blicense\b/i.test(link))
+  return licences.length === 0 ? undefined : licences.map((link) => link.trim()).join(', ')
 }
 
 /** The statement's text, within its bound: use signals are the last to be cut. */

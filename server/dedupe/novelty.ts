@@ -1,9 +1,10 @@
+import { boundedSignal, useOf } from '../../lib/capture/use-signals.ts'
 import type { Row } from '../../lib/protocol/release.ts'
 
 /** What the quorum agreed on: of the row, all but its circumstances; digests under their own names. */
 type AgreedMembers = Omit<
   Row,
-  'campaign' | 'day' | 'duplicate' | 'payload' | 'quorum' | 'robots' | 'text'
+  'campaign' | 'day' | 'duplicate' | 'payload' | 'quorum' | 'robots' | 'text' | 'use'
 > & { textDigest: string; payloadDigest: string | null }
 
 /**
@@ -21,6 +22,9 @@ export function rowOf(
     duplicate: boolean
   },
 ): Row {
+  const signals = page.signals.map(boundedSignal)
+  // As a verifier will read them, and with what the bounds cut off.
+  const { aiInput, search, tdm, train } = useOf([...page.signals, ...signals])
   return {
     agreementPermille: page.agreementPermille,
     campaign: about.campaign,
@@ -32,15 +36,12 @@ export function rowOf(
     payload: page.payloadDigest,
     quorum: about.quorum,
     robots: about.robots,
-    signals: page.signals.map((signal) => ({
-      source: signal.source,
-      name: signal.name.slice(0, 60),
-      value: signal.value.slice(0, 256),
-    })),
+    signals,
     status: page.status,
     text: page.textDigest,
     title: page.title?.slice(0, 1000) ?? null,
     type: page.type,
     url: page.url,
+    use: { aiInput, search, tdm, train },
   }
 }

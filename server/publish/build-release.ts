@@ -3,6 +3,7 @@ import { createReadStream } from 'node:fs'
 import { access, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { dirname, join, relative, sep } from 'node:path'
 import { surt } from '../../lib/capture/surt.ts'
+import { dimensions, lessRestrictive, useOf } from '../../lib/capture/use-signals.ts'
 import { fromBase64, fromBase64Url, toBase64Url } from '../../lib/crypto/base64.ts'
 import { toHex } from '../../lib/crypto/hex.ts'
 import { type Campaign, campaign } from '../../lib/protocol/campaign.ts'
@@ -16,7 +17,7 @@ import {
   release,
   row,
 } from '../../lib/protocol/release.ts'
-import { releaseCard } from './card.ts'
+import { noUses, releaseCard, type UseCounts } from './card.ts'
 import { formatCdxj, revisitMime } from './cdxj.ts'
 import { streamDigest } from './file-digest.ts'
 import { JsonLinesWriter } from './json-lines.ts'
@@ -132,6 +133,7 @@ export async function buildRelease(facts: ReleaseFacts): Promise<BuiltRelease> {
     campaigns,
     languages: written.languages,
     exact: written.exact,
+    uses: written.uses,
   })
   await writeNew(join(building, 'README.md'), card)
   const sums = await sumsOf(building)
@@ -154,6 +156,7 @@ type WrittenRows = {
   exact: number
   /** Primary language subtags that occur, sorted. */
   languages: string[]
+  uses: UseCounts
 }
 
 async function writeRows(
@@ -173,6 +176,7 @@ async function writeRows(
   const pages = new PageWriter(warc, staging, facts.readPayload)
   const languages = new Set<string>()
   const counts = { rows: 0, duplicates: 0, exact: 0 }
+  const uses = noUses()
   try {
     for await (const released of facts.rows) {
       const parsed = readRow(released, campaigns)
@@ -180,6 +184,7 @@ async function writeRows(
       if (counts.rows > maxRows) throw new Error(`a release holds at most ${maxRows} rows`)
       if (parsed.duplicate) counts.duplicates += 1
       if (parsed.grade === 'exact') counts.exact += 1
+      for (const one of dimensions) uses[one][parsed.use[one]] += 1
       const language = parsed.language?.split('-')[0]?.toLowerCase()
       // The card lists languages of the ISO 639 form; a page may state anything.
       if (language !== undefined && /^[a-z]{2,3}$/.test(language)) languages.add(language)
@@ -208,7 +213,7 @@ async function writeRows(
     await warc.close()
     await staging.writeParquet(join(building, 'data', 'train-00000-of-00001.parquet'))
     await staging.writeIndex(join(building, 'warc', 'index.cdxj'))
-    return { ...counts, languages: [...languages].sort() }
+    return { ...counts, languages: [...languages].sort(), uses }
   } finally {
     await warc.close()
     await lines.abandon()
@@ -321,6 +326,8 @@ function complaintAbout(
   if (!campaigns.has(row.campaign)) return `campaign ${row.campaign} was not handed in`
   if ((row.grade === 'exact') !== (row.payload !== null)) return 'payload and grade do not fit'
   if (row.status < 100 || row.status > 599) return `status ${row.status}`
+  const use = lessRestrictive(row.use, useOf(row.signals))
+  if (use !== undefined) return `its use (${use}) is less restrictive than its signals`
   return undefined
 }
 

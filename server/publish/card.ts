@@ -1,3 +1,5 @@
+import { useRules } from '../../lib/capture/use-policy.ts'
+import { type Dimension, dimensions, type Preference } from '../../lib/capture/use-signals.ts'
 import type { Network } from '../../lib/protocol/network.ts'
 import type { Release } from '../../lib/protocol/release.ts'
 import type { ReleasedCampaign } from './build-release.ts'
@@ -12,6 +14,15 @@ export type CardFacts = {
   languages: readonly string[]
   /** Rows of grade `exact`. */
   exact: number
+  uses: UseCounts
+}
+
+/** How many rows say y, n or nothing of each kind of use. */
+export type UseCounts = Record<Dimension, Record<Preference, number>>
+
+export function noUses(): UseCounts {
+  const none = () => ({ y: 0, n: 0, unknown: 0 })
+  return { train: none(), search: none(), aiInput: none(), tdm: none() }
 }
 
 /** The README.md of a release: a Hugging Face dataset card for people. */
@@ -80,9 +91,24 @@ ${columns.map(({ name, type, meaning }) => `| \`${name}\` | ${type} | ${meaning}
 
 The text is the main content as far as the observers agree, sentence by sentence. A sentence that only one of them saw is not in it; \`gaps\` counts what was left out inside published blocks. E-mail addresses, network addresses and telephone numbers are replaced by \`[email]\`, \`[address]\` and \`[phone]\`. Exact rows also keep the payload as it was received, which is not scrubbed.
 
+## What the sites say on use
+
+\`use_signals\` holds what each site said on the row's \`date\`, as it was said: in response headers, in the page, in robots.txt and in files beside it. The columns \`use_…\` say what these come to together, over all observers: one no is a no, and where nobody says anything it is \`unknown\`, which is not a yes. Filter by them before you use the rows for anything; sites may have changed their minds since.
+
+| Column | y | n | unknown |
+| --- | --- | --- | --- |
+${dimensions.map((one) => useLine(one, facts.uses[one])).join('\n')}
+
+A page is in no release when it says:
+
+${useRules
+  .filter(({ forbids }) => forbids.length > 0)
+  .map(ruleLine)
+  .join('\n')}
+
 ## Licence
 
-The collection (selection, arrangement, attestations) is under the [Open Data Commons Attribution License](https://opendatacommons.org/licenses/by/1-0/). The pages in it keep the rights of their authors: nothing here grants them. \`use_signals\` holds what each site says on use; where a column is silent, the site's wish is unknown and not a yes. The operator at ${inline(network.operator.contact)} removes pages on request.
+The collection (selection, arrangement, attestations) is under the [Open Data Commons Attribution License](https://opendatacommons.org/licenses/by/1-0/). The pages in it keep the rights of their authors: nothing here grants them. The operator at ${inline(network.operator.contact)} removes pages on request.
 `
 }
 
@@ -105,6 +131,17 @@ configs:
     path: data/train-*.parquet
 ---
 `
+}
+
+function useLine(dimension: Dimension, { y, n, unknown }: UseCounts[Dimension]): string {
+  const column = dimension === 'aiInput' ? 'use_ai_input' : `use_${dimension}`
+  return `| \`${column}\` | ${y} | ${n} | ${unknown} |`
+}
+
+function ruleLine({ term, forbids, meaning, source }: (typeof useRules)[number]): string {
+  const said = dimensions.some((one) => one === term) ? `${term} n` : term
+  const whom = forbids.length === 4 ? 'any campaign' : `campaigns for ${forbids.join(' or ')}`
+  return `- **${said}** (${source}): ${meaning}. Kept out of ${whom}.`
 }
 
 function campaignLines(manifest: ReleasedCampaign['manifest']): string {

@@ -138,9 +138,33 @@ export const columns: readonly Column[] = [
   {
     name: 'use_signals',
     type: LIST(STRUCT({ source: VARCHAR, name: VARCHAR, value: VARCHAR })),
-    meaning: 'what the site says on use, unparsed',
+    meaning: 'what the site says on use, unparsed, as seen on `date`',
     value: ({ row }) =>
       listValue(row.signals.map(({ source, name, value }) => structValue({ source, name, value }))),
+  },
+  {
+    name: 'use_train',
+    type: VARCHAR,
+    meaning: '`y`, `n` or `unknown`: training of models, by all signals together',
+    value: ({ row }) => row.use.train,
+  },
+  {
+    name: 'use_search',
+    type: VARCHAR,
+    meaning: 'the same of search',
+    value: ({ row }) => row.use.search,
+  },
+  {
+    name: 'use_ai_input',
+    type: VARCHAR,
+    meaning: 'the same of grounding a model’s answers',
+    value: ({ row }) => row.use.aiInput,
+  },
+  {
+    name: 'use_tdm',
+    type: VARCHAR,
+    meaning: 'the same of text and data mining',
+    value: ({ row }) => row.use.tdm,
   },
   {
     name: 'duplicate',

@@ -1,3 +1,4 @@
+import { lessRestrictive, useOf } from '../../lib/capture/use-signals.ts'
 import { fromBase64Url, toBase64Url } from '../../lib/crypto/base64.ts'
 import { equalBytes } from '../../lib/crypto/digest.ts'
 import { toHex } from '../../lib/crypto/hex.ts'
@@ -227,6 +228,14 @@ function checkRules(
   }
   if (row.agreementPermille > 1000 || (row.grade === 'exact' && row.agreementPermille < 1000)) {
     complain(7, 'has an agreement that its grade cannot have', { found: row.agreementPermille })
+  }
+  const needed = useOf(row.signals)
+  const wrong = lessRestrictive(row.use, needed)
+  if (wrong !== undefined) {
+    complain(7, `states a use (${wrong}) less restrictive than its own signals`, {
+      expected: needed[wrong],
+      found: row.use[wrong],
+    })
   }
 }
 

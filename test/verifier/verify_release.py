@@ -306,16 +306,22 @@ is_release = closed({
     'createdAt': is_instant, 'rows': count, 'duplicates': count, 'generator': text(100),
 })
 
+is_preference = one_of('y', 'n', 'unknown')
+
 is_row = closed({
     'agreementPermille': integer(0, 1000), 'campaign': is_digest, 'day': is_day,
     'duplicate': is_flag, 'gaps': count, 'grade': one_of('exact', 'sentences'),
     'language': nullable(text(35)), 'payload': nullable(is_digest), 'quorum': count,
     'robots': nullable(is_digest), 'signals': list_of(closed({
-        'source': one_of('header', 'meta', 'link', 'a', 'robots'),
+        'source': one_of('header', 'meta', 'link', 'a', 'robots', 'tdmrep', 'rsl', 'ai-txt'),
         'name': text(60), 'value': text(256, 0),
     }), 0, 100),
     'status': count, 'text': is_digest, 'title': nullable(text(1000, 0)), 'type': text(100),
     'url': is_url,
+    'use': closed({
+        'aiInput': is_preference, 'search': is_preference, 'tdm': is_preference,
+        'train': is_preference,
+    }),
 })
 
 is_line = closed({
@@ -336,6 +342,147 @@ is_index_entry = closed({
     'digest': matching(r'sha256:[0-9a-f]{64}'), 'length': matching(r'0|[1-9]\d{0,15}'),
     'offset': matching(r'0|[1-9]\d{0,15}'), 'filename': text(200),
 })
+
+
+# --- Use signals (section 11, Use) ----------------------------------------------------------------
+
+# Dictionaries of RFC 9651. A bare item; one with parameters; a list of such; a member.
+SF_KEY = r'[a-z*][a-z0-9_.*-]*'
+SF_ITEM = (
+    r'(?:[A-Za-z*][!#$%&\'*+.^_`|~0-9A-Za-z:/-]*|-?\d{1,12}\.\d{1,3}|-?\d{1,15}(?![\d.])|\?[01]'
+    r'|"(?:[ !#-\[\]-~]|\\["\\])*"|:[A-Za-z0-9+/=]*:|@-?\d{1,15}(?![\d.])'
+    r'|%"(?:[ !#$&-~]|%[0-9a-f]{2})*")'
+)
+SF_PARAMETERS = rf'(?:; *{SF_KEY}(?:={SF_ITEM})?)*'
+SF_LIST = rf'\( *(?:{SF_ITEM}{SF_PARAMETERS}(?: +{SF_ITEM}{SF_PARAMETERS})* *)?\)'
+SF_MEMBER = re.compile(rf'({SF_KEY})(?:=({SF_ITEM}|{SF_LIST}))?{SF_PARAMETERS}[ \t]*(,[ \t]*|$)')
+RSL_TOKENS = {
+    'all': {'train', 'search', 'aiInput'}, 'ai-all': {'train', 'aiInput'}, 'ai-train': {'train'},
+    'train-ai': {'train'}, 'ai-input': {'aiInput'}, 'search': {'search'},
+}  # fmt: skip
+VALUED = ('max-image-preview', 'max-snippet', 'max-video-preview', 'unavailable_after')
+CUT = 256
+
+
+def lower_ascii(value):
+    return ''.join(chr(ord(c) + 32) if 'A' <= c <= 'Z' else c for c in value)
+
+
+def content_usage(value):
+    said, at = {}, 0
+    value = value.strip(' ')
+    while at < len(value):
+        member = SF_MEMBER.match(value, at)
+        if not member or (member[3] and member.end() == len(value)):
+            return {}
+        said[member[1]] = member[2]
+        at = member.end()
+    pairs = (('train', said.get('train-ai')), ('search', said.get('search')))
+    return {name: token for name, token in pairs if token in ('y', 'n')}
+
+
+def content_signal(value):
+    names = {'ai-train': 'train', 'search': 'search', 'ai-input': 'aiInput'}
+    found = {}
+    for part in re.split('[,;]', lower_ascii(value)):
+        words = [word.strip() for word in part.split('=')]
+        if len(words) == 2 and words[0] in names and words[1] in ('yes', 'no'):
+            strictest(found, names[words[0]], words[1][0])
+    return found
+
+
+def robots_directives(value):
+    for part in lower_ascii(value).split(','):
+        scope = re.match(r'\s*([a-z0-9_.*-]{1,60})\s*:', part)
+        if scope and scope[1] not in VALUED:
+            if scope[1] not in ('gleaner', '*', 'robots'):
+                continue
+            part = part[scope.end() :]
+        if {'noai', 'noimageai'} & set(re.split(r'[\s;]+', part)):
+            return {'train': 'n'}
+    return {}
+
+
+def licence_terms(value):
+    words = value.split(' ')
+
+    def after(label):
+        return next((w[len(label) + 1 :] for w in words if w.startswith(label + '=')), None)
+
+    def covered(label):
+        tokens = (after(label) or '').split('+')
+        return set().union(*(RSL_TOKENS.get(token, set()) for token in tokens))
+
+    payment = after('payment')
+    paid = payment not in (None, 'free', 'attribution')
+    free = not paid and payment != 'attribution' and 'conditional' not in words
+    said = {}
+    for name in ('train', 'search', 'aiInput'):
+        permitted = after('permits') is None or name in covered('permits')
+        if name in covered('prohibits'):
+            said[name] = 'n'
+        elif not permitted:
+            if name == 'train':
+                said[name] = 'n'
+        elif paid or (name == 'train' and 'server' in words):
+            said[name] = 'n'
+        elif free and name in covered('permits'):
+            said[name] = 'y'
+    return said
+
+
+def strictest(found, name, value):
+    if value == 'n' or name not in found:
+        found[name] = value
+
+
+def use_of(signals):
+    """What signals say together: y, n or unknown of each kind of use."""
+    found, reservations, doubtful = {}, {}, False
+    read = {
+        word for one in signals if one['source'] == 'rsl'
+        for word in one['value'].split(' ') if word.startswith('url=')
+    }  # fmt: skip
+    for signal in signals:
+        source, name, value = signal['source'], signal['name'], signal['value']
+        whole = value
+        if len(value.encode('utf-16-le', 'surrogatepass')) // 2 == CUT:
+            doubtful = True
+            value = value.rpartition(',')[0]
+        if source == 'robots' and value.startswith('/'):
+            value = re.sub(r'^[^ \t]*[ \t]*', '', value)
+        said = {}
+        if source in ('header', 'meta', 'robots') and name == 'content-usage':
+            said = content_usage(value)
+        elif source in ('header', 'meta', 'robots') and name == 'content-signal':
+            said = content_signal(value)
+        elif (source, name) in (
+            ('header', 'x-robots-tag'), ('meta', 'robots'), ('meta', 'gleaner'),
+        ):  # fmt: skip
+            said = robots_directives(value)
+        elif source in ('tdmrep', 'header', 'meta') and name == 'tdm-reservation':
+            values = [one.strip() for one in value.split(',')]
+            if '1' in values or '0' in values:
+                stage = reservations.setdefault(source, {})
+                strictest(stage, 'tdm', 'n' if '1' in values else 'y')
+        elif (source, name) == ('robots', 'license') and f'url={whole}' not in read:
+            said = {'train': 'n'}
+        elif (source, name) in (('rsl', 'unreadable'), ('ai-txt', 'disallow')):
+            said = {'train': 'n'}
+        elif (source, name) == ('rsl', 'terms'):
+            said = licence_terms(value)
+        elif (source, name) == ('meta', 'observers-differ'):
+            doubtful = True
+        for dimension, preference in said.items():
+            strictest(found, dimension, preference)
+    stages = [reservations[one] for one in ('meta', 'header', 'tdmrep') if one in reservations]
+    for stage in stages if doubtful else stages[:1]:
+        strictest(found, 'tdm', stage['tdm'])
+    use = {}
+    for name in ('aiInput', 'search', 'tdm', 'train'):
+        said = found.get(name, 'unknown')
+        use[name] = 'unknown' if doubtful and said == 'y' else said
+    return use
 
 
 # --- Signatures: Ed25519 (RFC 8032), DSSE v1 (section 1), signed notes (section 10) ---------------
@@ -949,6 +1096,10 @@ class Verifier:
             self.report.fail(7, f'{where}: payload and grade do not fit')
         if row['grade'] == 'exact' and row['agreementPermille'] != 1000:
             self.report.fail(7, f'{where}: exact with an agreement below 1000')
+        needed = use_of(row['signals'])
+        order = ('y', 'unknown', 'n')
+        if any(order.index(row['use'][name]) < order.index(needed[name]) for name in needed):
+            self.report.fail(7, f'{where}: its use is less restrictive than its signals')
         if row['quorum'] < self.quorums.get(row['campaign'], 0):
             self.report.fail(7, f'{where}: its quorum is below that of the campaign')
         if len(line['attestations']) < row['quorum']:

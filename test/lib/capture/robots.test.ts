@@ -150,13 +150,14 @@ User-agent: Gleaner
 Content-Usage: train-ai=n
 License: https://example.com/license.xml
 Sitemap: https://example.com/ü.xml`
+    const everyone = ['*']
     expect(robotsSignals(parseRobots(file), 'gleaner')).toEqual([
-      { line: 1, name: 'content-signal', value: 'search=yes' },
-      { line: 3, name: 'content-signal', value: 'search=yes, ai-train=no' },
-      { line: 5, name: 'content-usage', value: '/x train-ai=n' },
-      { line: 11, name: 'content-usage', value: 'train-ai=n' },
-      { line: 12, name: 'license', value: 'https://example.com/license.xml' },
-      { line: 13, name: 'sitemap', value: 'https://example.com/ü.xml' },
+      { line: 1, name: 'content-signal', value: 'search=yes', agents: [] },
+      { line: 3, name: 'content-signal', value: 'search=yes, ai-train=no', agents: everyone },
+      { line: 5, name: 'content-usage', value: '/x train-ai=n', agents: everyone },
+      { line: 11, name: 'content-usage', value: 'train-ai=n', agents: ['gleaner'] },
+      { line: 12, name: 'license', value: 'https://example.com/license.xml', agents: ['gleaner'] },
+      { line: 13, name: 'sitemap', value: 'https://example.com/ü.xml', agents: ['gleaner'] },
     ])
   })
 

@@ -73,9 +73,11 @@ export const samplePages: readonly SamplePage[] = [
       title: 'Prices – “sample”',
       language: 'en-GB',
       signals: [
-        { source: 'header', name: 'content-usage', value: 'train-ai=n' },
-        { source: 'meta', name: 'robots', value: 'noarchive' },
+        { source: 'header', name: 'content-usage', value: 'train-ai=n, search=y' },
+        { source: 'meta', name: 'robots', value: 'nofollow, googlebot' },
+        { source: 'tdmrep', name: 'tdm-reservation', value: '0' },
       ],
+      use: { aiInput: 'unknown', search: 'y', tdm: 'y', train: 'n' },
     },
     gaps: [2, 1, 0],
     observers: 3,
@@ -288,6 +290,7 @@ function rowOf(sample: SamplePage, campaign: string): Row {
     title: 'Sample',
     type: 'text/html',
     url: `${host}${sample.path}`,
+    use: { aiInput: 'unknown', search: 'unknown', tdm: 'unknown', train: 'unknown' },
     ...sample.row,
   }
 }
