@@ -285,7 +285,14 @@ export async function putAnalysis(
     : { ...read.analysis, list: new Uint8Array() }
   await tx.query(
     'insert into analysis (lease_id, analysis, list) values ($1, $2, $3) on conflict do nothing',
-    // PostgreSQL's jsonb has no U+0000; a page may.
-    [read.leaseId, JSON.stringify(rest).replaceAll('\\u0000', '\\ufffd'), list],
+    [read.leaseId, JSON.stringify(rest, (_, value) => storable(value)), list],
   )
+}
+
+/**
+ * PostgreSQL's jsonb has neither U+0000 nor half a surrogate pair; a page may, where it was cut.
+ * UTF-8 has no half pairs either: what is digested is the same before and after.
+ */
+function storable(value: unknown): unknown {
+  return typeof value === 'string' ? value.replace(/[\0\ud800-\udfff]/gu, '\ufffd') : value
 }
