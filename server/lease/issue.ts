@@ -3,7 +3,7 @@ import { type Envelope, signEnvelope } from '../../lib/crypto/dsse.ts'
 import type { SigningKey } from '../../lib/crypto/ed25519.ts'
 import type { Campaign } from '../../lib/protocol/campaign.ts'
 import { canonicalJson } from '../../lib/protocol/canonical-json.ts'
-import type { Lease } from '../../lib/protocol/lease.ts'
+import { type Lease, robotsBytes } from '../../lib/protocol/lease.ts'
 import { payloadType } from '../../lib/protocol/payload-type.ts'
 
 export const grantWork = {
@@ -20,9 +20,6 @@ export const grantWork = {
   /** RFC 9309 §2.3.1.2 asks for at least five. */
   maxRedirects: 5,
 } as const
-
-/** RFC 9309 §2.5: at least 500 KiB are read. */
-const robotsBytes = 512_000
 
 /** One fetch as the node receives it, within the limits that its campaign declares. */
 export function leaseEnvelope(
@@ -49,7 +46,7 @@ export function leaseEnvelope(
     url: picked.url,
     nonce: toBase64Url(picked.nonce),
     validForMs,
-    maxBytes: picked.kind === 'robots' ? Math.min(robotsBytes, pageBytes) : pageBytes,
+    maxBytes: picked.kind === 'robots' ? robotsBytes : pageBytes,
     maxMs: pageMs,
     maxRedirects: grantWork.maxRedirects,
     paceMs: picked.paceMs,
