@@ -4,6 +4,8 @@ import { pino } from 'pino'
 import { ServerUnreachable } from '../lib/runner/server-connection.ts'
 import { addCampaignCommands } from './cli/campaign.ts'
 import { exitStatus, json, onWorkspace, print, withConfig } from './cli/command.ts'
+import { addFrontierCommands } from './cli/frontier.ts'
+import { addRobotsCommand } from './cli/robots.ts'
 import { ConfigProblem, readConfig, type ServerConfig } from './config.ts'
 import { PortTaken, startServer } from './main.ts'
 import { JoinRefused } from './node/run-node.ts'
@@ -90,6 +92,8 @@ Stop with Ctrl-C; everything is kept.
 }
 
 addCampaignCommands(program)
+addFrontierCommands(program, { scopeRules })
+addRobotsCommand(program)
 
 withConfig(program.command('release'))
   .description('publish what a campaign has gathered as an immutable, verifiable folder')

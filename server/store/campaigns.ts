@@ -8,7 +8,9 @@ export interface StoredCampaign {
   digest: Buffer
   manifest: Campaign
   envelope: EnvelopeMessage
-  state: 'running' | 'exhausted' | 'stopped'
+  state: 'running' | 'paused' | 'exhausted' | 'stopped'
+  /** Addresses in the frontier. */
+  pages: number
   leafIndex: number | null
 }
 
@@ -45,8 +47,12 @@ export async function campaigns(db: Queryable): Promise<StoredCampaign[]> {
     manifest: Campaign
     envelope: EnvelopeMessage
     state: StoredCampaign['state']
+    pages: number
     leaf_index: number | null
-  }>('select digest, manifest, envelope, state, leaf_index from campaign order by created_at, id')
+  }>(
+    `select digest, manifest, envelope, state, pages, leaf_index from campaign
+     order by created_at, id`,
+  )
   return rows.map(({ leaf_index, ...row }) => ({ ...row, leafIndex: leaf_index }))
 }
 
@@ -100,10 +106,10 @@ export async function addCampaign(
   return true
 }
 
-export async function setCampaignState(
-  db: Queryable,
-  digest: Uint8Array,
-  state: StoredCampaign['state'],
-) {
-  await db.query('update campaign set state = $2 where digest = $1', [digest, state])
+/** What the pipeline finds about a running campaign. What the operator says is moveCampaign's, and stays. */
+export async function setCampaignState(db: Queryable, digest: Uint8Array, state: 'exhausted') {
+  await db.query(`update campaign set state = $2 where digest = $1 and state = 'running'`, [
+    digest,
+    state,
+  ])
 }

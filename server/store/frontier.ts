@@ -637,3 +637,29 @@ export async function countFresh(
 function storable(text: string): string {
   return text.replaceAll('\u0000', '\ufffd')
 }
+
+/** The visits of one address in a campaign, the latest first, at most 20. */
+export async function visitsOf(db: Queryable, campaign: Uint8Array, urlDigest: Uint8Array) {
+  const { rows } = await db.query<{
+    visit: number
+    foundAddress: string
+    foundAs: string
+    depth: number
+    priority: number
+    chain: number
+    state: 'found' | 'held' | 'open' | 'waiting' | 'closed'
+    wanted: number
+    granted: number
+    verdict: string | null
+    reason: string | null
+    dueAt: Date | null
+  }>(
+    `select t.visit, t.url as "foundAddress", t.found_as as "foundAs", t.depth, t.priority, t.chain,
+            t.state, t.wanted, t.granted, t.verdict, t.reason, p.due_at as "dueAt"
+     from task t left join page p on p.campaign = t.campaign and p.url_digest = t.url_digest
+     where t.campaign = $1 and t.kind = 'page' and t.url_digest = $2
+     order by t.visit desc limit 20`,
+    [campaign, urlDigest],
+  )
+  return rows
+}

@@ -126,3 +126,50 @@ export async function holdHost(tx: Queryable, hostId: number, reason: string) {
     [hostId, ms, reason],
   )
 }
+
+/** What is known of a host, for people; null when it is none of ours. */
+export async function hostFacts(db: Queryable, origin: string) {
+  const { rows } = await db.query<{
+    id: number
+    origin: string
+    interval_ms: number
+    crawl_delay_ms: number
+    adaptive_ms: number
+    pace_ms: number
+    in_flight: number
+    max_in_flight: number
+    next_at: Date
+    hold_until: Date | null
+    hold_reason: string | null
+    robots_state: string
+    robots_reason: string | null
+    robots_text: string | null
+    robots_at: Date | null
+  }>('select * from host where origin = $1', [origin])
+  const [host] = rows
+  if (!host) return null
+  const { rows: signals } = await db.query<{ source: string; name: string; value: string }>(
+    `select source, name, value from host_signal where host_id = $1
+     order by source, name, value limit 50`,
+    [host.id],
+  )
+  return {
+    origin: host.origin,
+    intervalMs: host.interval_ms,
+    crawlDelayMs: host.crawl_delay_ms,
+    adaptiveMs: host.adaptive_ms,
+    paceMs: host.pace_ms,
+    inFlight: host.in_flight,
+    maxInFlight: host.max_in_flight,
+    nextAt: host.next_at,
+    holdUntil: host.hold_until,
+    holdReason: host.hold_reason,
+    robots: {
+      state: host.robots_state,
+      reason: host.robots_reason,
+      text: host.robots_text,
+      at: host.robots_at,
+    },
+    signals,
+  }
+}
