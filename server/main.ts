@@ -11,6 +11,7 @@ import { ConfigProblem, type ServerConfig } from './config.ts'
 import { createApp } from './http/app.ts'
 import { meterUpgradeHandler } from './http/meter.ts'
 import { registerNodeRoutes } from './http/node-routes.ts'
+import { registerOptOutRoutes } from './http/opt-out-routes.ts'
 import { registerPublicRoutes } from './http/public-routes.ts'
 import { createDoorbells } from './http/socket.ts'
 import { countTraffic, type Traffic } from './http/traffic.ts'
@@ -62,6 +63,12 @@ export async function startServer(
     const app = createApp({ log, trustedProxies: config.trustedProxies })
     registerPublicRoutes(app, {
       db: database.pool,
+      networkName: config.networkName,
+      operatorContact: config.operatorContact,
+      publicOrigin: config.publicOrigin,
+    })
+    registerOptOutRoutes(app, {
+      database,
       networkName: config.networkName,
       operatorContact: config.operatorContact,
       publicOrigin: config.publicOrigin,

@@ -7,7 +7,6 @@ import { campaigns, networkEnvelope } from '../store/campaigns.ts'
 import { domainListSize, listedDomains } from '../store/domain-list.ts'
 import { latestCheckpoint, leafHashes, leafIndexOf } from '../store/log.ts'
 import type { Queryable } from '../store/queryable.ts'
-import { crawlerPage } from './assets/crawler-page.ts'
 import { joinPage } from './assets/join-page.ts'
 import { HttpProblem } from './problem.ts'
 
@@ -113,12 +112,6 @@ export function registerPublicRoutes(
       .type('text/html; charset=utf-8')
       .header('content-security-policy', pageSecurity)
       .send(joinPage(options)),
-  )
-  app.get('/crawler', async (_request, reply) =>
-    reply
-      .type('text/html; charset=utf-8')
-      .header('content-security-policy', pageSecurity)
-      .send(crawlerPage(options)),
   )
 }
 
