@@ -12,11 +12,12 @@ import { identify } from './identify.ts'
 import { createLine } from './line.ts'
 import type { Handlers, NetworkAnswer } from './messages.ts'
 import { readOffers, readOverview, TERMS_WORDING, termsAnswer } from './overview.ts'
-import { campaignOrigins, dropOrigins, holdsOrigins } from './permissions.ts'
+import { dropOrigins, holdsOrigins, serverOrigins } from './permissions.ts'
 import { platformRefusal } from './platform.ts'
 import { report } from './report.ts'
 import { createSharing, joinedNetwork } from './sharing.ts'
 import type { Sightings } from './sightings.ts'
+import { campaignOrigins, everySite } from './site-access.ts'
 import { activeConsents, type DeviceStore, type StoredConsent } from './store.ts'
 import type { WireBytes } from './wire-bytes.ts'
 
@@ -117,9 +118,12 @@ export async function restoreInstallation(parts: {
     // Committed. A worker that dies from here never starts this campaign again.
     await sharing.withdrawn(consent)
     identified = identifyNow(store)
-    const left = (await activeConsents(store)).flatMap(({ campaign }) => campaignOrigins(campaign))
-    const unneeded = campaignOrigins(consent.campaign).filter((origin) => !left.includes(origin))
-    await dropOrigins(unneeded)
+    const needed = [
+      ...(await activeConsents(store)).flatMap(({ campaign }) => campaignOrigins(campaign)),
+      ...(await store.networks()).flatMap(({ origin }) => serverOrigins(origin)),
+    ]
+    // All sites too: an earlier withdrawal may have had to leave that access for the sake of others.
+    await dropOrigins([...campaignOrigins(consent.campaign), ...everySite], needed)
     showState()
   }
 
@@ -168,6 +172,9 @@ export async function restoreInstallation(parts: {
       const parsed = parseJoinLink(link)
       if (!parsed.ok) return { ok: false, sentence: joinLinkSentence[parsed.reason] }
       return orSentence(async () => {
+        // Not even the first call tells this network what is shared in others.
+        identified = identifyNow(store, [parsed.origin])
+        await identified
         const answer = await askNetwork(parsed, serverFetch)
         if (!answer.ok) return { ok: false, sentence: refusalSentence[answer.reason] }
         await store.putNetwork(answer.joined)
@@ -242,13 +249,16 @@ export async function restoreInstallation(parts: {
   }
 }
 
-async function identifyNow(store: DeviceStore): Promise<void> {
+async function identifyNow(store: DeviceStore, newServers: readonly string[] = []): Promise<void> {
   const consents = await activeConsents(store)
+  const servers = [...(await store.networks()).map(({ origin }) => origin), ...newServers]
   await identify(
     consents.map(({ campaign }) => ({
       hosts: campaign.sites.map(({ host }) => host),
+      wide: campaign.wide !== undefined,
       contact: campaign.operator.contact,
     })),
+    servers.map((origin) => new URL(origin).hostname),
   )
 }
 

@@ -1,10 +1,5 @@
 import { browser } from 'wxt/browser'
-import type { Campaign } from '../protocol/campaign.ts'
-
-/** Match patterns of a campaign's sites, exactly those and no more. */
-export function campaignOrigins(campaign: Campaign): string[] {
-  return campaign.sites.map(({ scheme, host }) => `${scheme}://${host}/*`)
-}
+import { returnable } from './site-access.ts'
 
 /** Match pattern of a task server. Match patterns know no port in Firefox: any port of the host. */
 export function serverOrigins(origin: string): string[] {
@@ -45,8 +40,10 @@ export async function requestOrigins(origins: string[], givenUp: AbortSignal): P
   }
 }
 
-/** Gives access back that no campaign needs any more. */
-export async function dropOrigins(origins: string[]): Promise<void> {
+/** Gives access back that nobody needs any more, as far as what is still needed stays. */
+export async function dropOrigins(unwanted: string[], needed: string[]): Promise<void> {
+  const held = (await browser.permissions.getAll()).origins ?? []
+  const origins = returnable(held, unwanted, needed)
   if (origins.length === 0) return
   try {
     await browser.permissions.remove({ origins })

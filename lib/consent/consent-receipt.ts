@@ -42,7 +42,7 @@ export type ConsentReceipt = {
       retention_period: string
     }[]
     processing: string
-    /** Sites that the device fetches from, scheme, host and path prefixes. */
+    /** Sites that the device fetches from: scheme, host and path prefixes; the list of a wide one. */
     services: readonly string[]
     recipient_third_parties: readonly string[]
     withdrawal_method: string
@@ -93,9 +93,7 @@ export function consentReceipt(given: ConsentAct): ConsentReceipt {
         ],
         processing:
           'This device fetches public pages of the services named and reports what it saw.',
-        services: campaign.sites.map(
-          ({ scheme, host, pathPrefixes }) => `${scheme}://${host} ${pathPrefixes.join(' ')}`,
-        ),
+        services: services(campaign),
         recipient_third_parties: ['the sites named under services'],
         withdrawal_method: 'Withdraw in the list of campaigns; running fetches stop at once.',
         validity_from: campaign.validFrom,
@@ -120,6 +118,16 @@ export function consentReceipt(given: ConsentAct): ConsentReceipt {
       },
     ],
   }
+}
+
+function services({ sites, wide }: Campaign): string[] {
+  const named = sites.map(
+    ({ scheme, host, pathPrefixes }) => `${scheme}://${host} ${pathPrefixes.join(' ')}`,
+  )
+  if (wide === undefined) return named
+  // The root stands for the names: whoever has the list can show that it is this one.
+  const list = `${wide.size} domains (${wide.category}) with all names below them, by ${wide.scheme}, of the list with RFC 6962 root sha256:${wide.root}`
+  return [...named, list]
 }
 
 /** The same receipt after the person withdrew. Its digest changes; the first one stays the reference. */

@@ -1,5 +1,6 @@
 import { useRef, useState } from 'preact/hooks'
 import type { Campaign, Site } from '../protocol/campaign.ts'
+import { domainsWords } from './site-words.ts'
 import { bytesWords, daysWords, pointsWords, requestRateWords, useWords } from './words.ts'
 
 /** One campaign with all its terms, and the choice. */
@@ -74,9 +75,13 @@ export function CampaignCard(props: {
       ) : (
         <>
           <p class="small quiet">
-            {busy
-              ? 'Your browser asks whether Gleaner may access these sites. Answer there to go on.'
-              : 'Your browser will ask whether Gleaner may access exactly these sites.'}
+            {campaign.wide === undefined
+              ? busy
+                ? 'Your browser asks whether Gleaner may access these sites. Answer there to go on.'
+                : 'Your browser will ask whether Gleaner may access exactly these sites.'
+              : busy
+                ? 'Your browser asks whether Gleaner may access all sites. Answer there to go on.'
+                : 'Your browser will ask for access to all sites, because the list is too long to ask for each; Gleaner itself only fetches from domains that prove they are on this list.'}
           </p>
           <div class="choice">
             <button
@@ -119,6 +124,11 @@ export function CampaignTerms(props: { campaign: Campaign }) {
               <SiteTerms site={site} />
             </li>
           ))}
+          {campaign.wide && (
+            <li data-testid="wide">
+              <WideTerms wide={campaign.wide} />
+            </li>
+          )}
         </ul>
       </dd>
       <dt>Used for</dt>
@@ -144,6 +154,27 @@ export function CampaignTerms(props: { campaign: Campaign }) {
       <dt>Until</dt>
       <dd>{campaign.validUntil.slice(0, 10)}</dd>
     </dl>
+  )
+}
+
+function WideTerms(props: { wide: NonNullable<Campaign['wide']> }) {
+  const { size, category, root, scheme, requestsPerSecond, requestsInFlight } = props.wide
+  return (
+    <>
+      <strong>
+        {domainsWords(size)}: {category}
+      </strong>
+      {scheme === 'http' && <span class="quiet"> (not encrypted)</span>}
+      <br />
+      <span class="quiet">
+        Each with every name below it and all its pages. At most{' '}
+        {requestRateWords(requestsPerSecond)} and {requestsInFlight} at once for each host, from all
+        contributors together. The list is public and cannot change:{' '}
+        <span class="mono" title={root}>
+          {root.slice(0, 12)}…
+        </span>
+      </span>
+    </>
   )
 }
 

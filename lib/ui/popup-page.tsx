@@ -5,6 +5,7 @@ import type { Background } from './background.ts'
 import { Bar, Problem } from './frame.tsx'
 import { MeterFacts } from './meter-facts.tsx'
 import { errorSentence, useOverview } from './overview.ts'
+import { placesWords } from './site-words.ts'
 import { bytesWords, stateName, stateSentence } from './words.ts'
 
 /** The popup: what happens now and why, and one click to stop it. */
@@ -161,7 +162,7 @@ function Campaigns(props: { networks: NetworkView[] }) {
             {campaign.title}
             <br />
             <span class="small quiet">
-              {network} · {campaign.sites.map(({ host }) => host).join(', ')}
+              {network} · {placesWords(campaign)}
             </span>
           </li>
         ))}

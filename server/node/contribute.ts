@@ -64,6 +64,12 @@ async function campaignsOffered(joinLink: string): Promise<string> {
       (site) =>
         `${site.scheme}://${site.host} (${site.pathPrefixes.join(', ')}), at most ${site.requestsPerSecond} requests a second`,
     )
+    const { wide } = campaign
+    if (wide) {
+      sites.push(
+        `${wide.size} domains by ${wide.scheme}: ${wide.category}, each with all names below it, at most ${wide.requestsPerSecond} requests a second for each host; list ${asked.joined.origin}/v1/lists/${wide.root}`,
+      )
+    }
     return [
       `${campaign.id}: ${campaign.title}
   why    ${campaign.purpose}

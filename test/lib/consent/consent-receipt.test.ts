@@ -54,3 +54,22 @@ test('withdrawal is added, what was given stays', () => {
   expect(withdrawn.event.map(({ event_state }) => event_state)).toEqual(['given', 'withdrawn'])
   expect(receipt.event).toHaveLength(1)
 })
+
+test('a receipt of a wide campaign names its list by root, size and category', () => {
+  const root = `${'R'.repeat(42)}A`
+  const campaign = campaignOver('www.barley.example', {
+    wide: {
+      root,
+      size: 12_345,
+      category: 'about grain',
+      scheme: 'https',
+      requestsPerSecond: 1,
+      requestsInFlight: 1,
+    },
+  })
+  const services = consentReceipt({ ...act, campaign }).purposes[0]?.services ?? []
+  expect(services[0]).toBe('http://www.barley.example /')
+  expect(services[1]).toContain('12345 domains (about grain)')
+  expect(services[1]).toContain(`sha256:${root}`)
+  expect(services[1]).toContain('by https')
+})
