@@ -1,4 +1,7 @@
+import { parseRobots } from '../../lib/capture/robots.ts'
 import { decodeSentenceList, type SentenceList } from '../../lib/capture/sentence-list.ts'
+import type { HostSignal } from '../../lib/capture/use-files.ts'
+import { type SiteUse, siteStatementsAt, siteUse } from '../../lib/capture/use-site.ts'
 import type { Campaign } from '../../lib/protocol/campaign.ts'
 import { observation } from '../../lib/protocol/observation.ts'
 import type { Observer, PageAnalysis, Standing, TaskFacts } from '../verify/facts.ts'
@@ -61,6 +64,11 @@ export async function takeTasksWithNews(
   const days = await firstDays(tx, ids)
   const live = await liveLeases(tx, ids)
   const available = await availableObservers(tx, ids)
+  const hosts = await useOfHosts(tx, [...new Set(tasks.map((task) => task.host_id))])
+  const hostSignals = (task: { host_id: number; url: string }) => {
+    const host = hosts.get(task.host_id)
+    return host ? siteStatementsAt(task.url, host).map(({ signal }) => signal) : []
+  }
   return tasks.map((task) => ({
     taskId: task.id,
     hostId: task.host_id,
@@ -74,6 +82,8 @@ export async function takeTasksWithNews(
     facts: {
       kind: task.kind,
       url: task.url,
+      use: task.manifest.use,
+      hostSignals: task.kind === 'page' ? hostSignals(task) : [],
       quorum: task.manifest.quorum,
       failures: task.failures,
       observers: observers.get(task.id) ?? [],
@@ -81,6 +91,33 @@ export async function takeTasksWithNews(
       available: available.get(task.id) ?? 0,
     },
   }))
+}
+
+/** What hosts say on use, of those that say anything: robots.txt as it is in force, and files beside it. */
+async function useOfHosts(tx: Queryable, hosts: readonly number[]): Promise<Map<number, SiteUse>> {
+  // Few robots.txt speak of use, and one may be large: the others stay in the database.
+  const { rows } = await tx.query<{
+    id: number
+    robots_text: string | null
+    signals: HostSignal[] | null
+  }>(
+    `select id, robots_text, signals from (
+       select h.id,
+              case when h.robots_text ~* '(content-usage|content-signal|license)' then h.robots_text end
+                as robots_text,
+              (select jsonb_agg(jsonb_build_object('source', s.source, 'name', s.name, 'value', s.value))
+                 from host_signal s where s.host_id = h.id
+                 and s.source in ('tdmrep', 'rsl', 'ai-txt')) as signals
+       from host h where h.id = any($1::bigint[])) as said
+     where robots_text is not null or signals is not null`,
+    [hosts],
+  )
+  return new Map(
+    rows.map(({ id, robots_text: text, signals }) => [
+      id,
+      siteUse(text === null ? null : parseRobots(text), signals ?? []),
+    ]),
+  )
 }
 
 async function observersOf(

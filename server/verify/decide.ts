@@ -1,5 +1,7 @@
 import { robotsStatusVerdict } from '../../lib/capture/robots.ts'
 import { decodeSentenceList, type SentenceList } from '../../lib/capture/sentence-list.ts'
+import { type UseVerdict, usePolicy } from '../../lib/capture/use-policy.ts'
+import { parseSignal, useOf } from '../../lib/capture/use-signals.ts'
 import { toBase64Url } from '../../lib/crypto/base64.ts'
 import { sha256 } from '../../lib/crypto/digest.ts'
 import type { FetchedObservation } from '../../lib/protocol/observation.ts'
@@ -337,6 +339,19 @@ interface Agreed {
 
 /** Asks as many observers as the quorum to sign the text; others stand in for those who are gone. */
 function attestAndSettle(facts: TaskFacts, agreed: Agreed): Decision {
+  const unread = otherMarkup(facts, agreed)
+  const asks = unread.filter((one) => one.payload === 'unasked')
+  if (asks.length > 0) {
+    return { kind: 'ask', asks: asks.map(({ lease }) => ({ lease, kind: 'payload' })) }
+  }
+  if (unread.some((one) => one.payload === 'asked')) return { kind: 'wait' }
+  const signals = allSignals(facts, agreed)
+  const verdict = verdictOn(facts, signals)
+  if (verdict.kind === 'forbidden') {
+    const valid = agreed.members.map((one) => one.lease)
+    return settle({ verdict: 'unpublished', reason: verdict.reason, valid }, agreed.invalid)
+  }
+
   const { text, textDigest } = agreed.selection
   const able = agreed.members.filter((one) => one.attestationsAsked.get(textDigest) !== 'gone')
   const attesters = able.slice(0, facts.quorum)
@@ -379,8 +394,9 @@ function attestAndSettle(facts: TaskFacts, agreed: Agreed): Decision {
         textDigest,
         title: twoSay('title') ? analysis.title : null,
         language: twoSay('language') ? analysis.language : null,
-        signals: allSignals(facts, speaker, analysis),
-        links: agreed.links,
+        signals: signals.slice(0, maxSignals),
+        // Of the header; what markup says is heeded where links are read.
+        links: useOf(signals).nofollow ? [] : agreed.links,
         attesters: attesters.map((one) => one.lease),
         payloadLease: agreed.payloadLease,
         payloadDigest,
@@ -488,31 +504,80 @@ function matches(seen: FetchedObservation, analysis: Analysed): boolean {
   )
 }
 
+/** Use signals of a row (release.ts). */
+const maxSignals = 100
+
+/** Headers that say something on use. */
+const useHeaders = [
+  'content-signal',
+  'content-usage',
+  'link',
+  'tdm-policy',
+  'tdm-reservation',
+  'x-robots-tag',
+] as const
+
 /**
- * Use signals of every observer, for the most restrictive to win later. Where
- * somebody saw other signals inside the page than the payload shows, that is
- * a signal too: unknown, never silently a yes.
+ * Use signals of every observer and of the host; of too many, those that say no come first. That
+ * observers did not see the same is a signal too: a yes, or a reservation lifted, holds only if all
+ * saw it.
  */
-function allSignals(facts: TaskFacts, speaker: Fetched, analysis: Analysed): Signal[] {
+function allSignals(facts: TaskFacts, { analysis }: Agreed): Signal[] {
   const fetched = facts.observers.filter(isFetched)
   const signals = new Map<string, Signal>()
   const add = (signal: Signal) => signals.set(JSON.stringify(signal), signal)
+  const seen = new Set<string>()
   for (const { observation } of fetched) {
-    for (const name of [
-      'content-usage',
-      'tdm-policy',
-      'tdm-reservation',
-      'x-robots-tag',
-    ] as const) {
+    const headers = useHeaders.flatMap((name): Signal[] => {
       const value = observation.headers[name]
-      if (value !== undefined) add({ source: 'header', name, value })
-    }
+      return value === undefined ? [] : [{ source: 'header', name, value }]
+    })
+    for (const signal of headers) add(signal)
+    seen.add(JSON.stringify([headers, observation.signals]))
   }
   for (const signal of analysis.signals) add(signal)
-  if (fetched.some((one) => one.observation.signals !== speaker.observation.signals)) {
-    add({ source: 'meta', name: 'observers-differ', value: '' })
+  for (const { observation, payload } of fetched) {
+    if (typeof payload !== 'object' || !payload.ok || !matches(observation, payload)) continue
+    for (const signal of payload.signals) add(signal)
   }
-  return [...signals.values()].slice(0, 100)
+  if (seen.size > 1) add({ source: 'meta', name: 'observers-differ', value: '' })
+  for (const signal of facts.hostSignals) add(signal)
+  const all = [...signals.values()]
+  if (all.length <= maxSignals) return all
+  const weight = (signal: Signal) => {
+    const { said, doubtful } = parseSignal(signal)
+    return doubtful || Object.keys(said).length > 0 ? 0 : 1
+  }
+  return all.sort((a, b) => weight(a) - weight(b))
+}
+
+function verdictOn(facts: TaskFacts, signals: readonly Signal[]): UseVerdict {
+  return usePolicy(
+    facts.use,
+    signals.map((signal) => parseSignal(signal)),
+  )
+}
+
+/**
+ * Observers of the same response who saw other signals inside it, one for each set of them: their
+ * payloads tell which. Who names other signals for the same bytes is wrong, and asked nothing.
+ */
+function otherMarkup(facts: TaskFacts, { speaker, invalid }: Agreed): Fetched[] {
+  const fetched = facts.observers.filter(isFetched)
+  const read = new Set([speaker.observation.signals])
+  for (const { observation, payload } of fetched) {
+    if (typeof payload === 'object') read.add(observation.signals)
+  }
+  const found = new Map<string, Fetched>()
+  for (const one of fetched) {
+    const { observation, lease, payload } = one
+    if (payload === 'gone' || invalid.includes(lease) || read.has(observation.signals)) continue
+    if (observation.payload.digest === speaker.observation.payload.digest) continue
+    if (responseClass(one) !== responseClass(speaker)) continue
+    const known = found.get(observation.signals)
+    if (known === undefined || payload === 'asked') found.set(observation.signals, one)
+  }
+  return [...found.values()]
 }
 
 /** Links of the payload that every other member's list has too. */

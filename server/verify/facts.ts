@@ -1,4 +1,5 @@
 import type { SentenceList } from '../../lib/capture/sentence-list.ts'
+import type { Campaign } from '../../lib/protocol/campaign.ts'
 import type { Observation } from '../../lib/protocol/observation.ts'
 import type { Signal } from '../../lib/protocol/release.ts'
 
@@ -51,6 +52,10 @@ export interface Observer {
 export interface TaskFacts {
   kind: 'page' | 'robots'
   url: string
+  /** What the campaign gathers pages for. */
+  use: Campaign['use']
+  /** What robots.txt and the files beside it say on the use of this page, raw. */
+  hostSignals: Signal[]
   quorum: number
   /** Visits in a row that brought nothing, before this one. */
   failures: number

@@ -658,44 +658,99 @@ describe('attestation', () => {
 })
 
 describe('metadata', () => {
+  const noai = '<meta name="robots" content="noai">'
+  const differ = { source: 'meta', name: 'observers-differ', value: '' }
+
   test('signals of every observer count, also of one that saw another page', () => {
-    const settled = settlement([
-      witness('ada', teaPage({ head: '<meta name="robots" content="noai">' }), {
-        seen: { headers: { 'tdm-reservation': '1' } },
-      }),
-      witness('bob', teaPage({ head: '<meta name="robots" content="noai">' }), {
-        seen: { headers: { 'content-usage': 'train-ai=n' } },
-      }),
-      witness('cyd', teaPage(), {
-        seen: { status: 404, headers: { 'x-robots-tag': 'noindex', etag: '"1"' } },
-      }),
-    ])
+    const settled = settlement(
+      [
+        witness('ada', teaPage({ head: noai }), { seen: { headers: { 'tdm-reservation': '1' } } }),
+        witness('bob', teaPage({ head: noai }), {
+          seen: { headers: { 'content-usage': 'train-ai=n' } },
+        }),
+        witness('cyd', teaPage(), {
+          seen: { status: 404, headers: { 'content-signal': 'ai-input=no', etag: '"1"' } },
+        }),
+      ],
+      { use: 'search', hostSignals: [{ source: 'tdmrep', name: 'tdm-reservation', value: '1' }] },
+    )
     if (settled.verdict !== 'valid') throw new Error('not valid')
     expect(settled.page.signals).toEqual([
       { source: 'header', name: 'tdm-reservation', value: '1' },
       { source: 'header', name: 'content-usage', value: 'train-ai=n' },
-      { source: 'header', name: 'x-robots-tag', value: 'noindex' },
+      { source: 'header', name: 'content-signal', value: 'ai-input=no' },
       { source: 'meta', name: 'robots', value: 'noai' },
-      { source: 'meta', name: 'observers-differ', value: '' },
+      differ,
+      { source: 'tdmrep', name: 'tdm-reservation', value: '1' },
     ])
   })
 
-  test('observers of one page that names other signals to each differ', () => {
+  test('where observers of one page saw other signals in it, each payload is read', () => {
+    const two = [witness('ada', noisy(1)), witness('bob', noisy(2, { head: noai }))]
+    const { decision, asks } = converse(two)
+    expect(asks.filter(({ kind }) => kind === 'payload').map(({ lease }) => lease)).toEqual([
+      'ada',
+      'bob',
+    ])
+    expect(decision).toMatchObject({
+      settlement: {
+        page: { signals: [{ source: 'meta', name: 'robots', value: 'noai' }, differ] },
+      },
+    })
+  })
+
+  test('signals that nobody shows are unknown', () => {
     const settled = settlement([
       witness('ada', noisy(1)),
-      witness('bob', noisy(2, { head: '<meta name="robots" content="noai">' })),
+      witness('bob', noisy(2, { head: noai }), { silentOn: ['payload'] }),
     ])
     if (settled.verdict !== 'valid') throw new Error('not valid')
-    expect(settled.page.signals).toContainEqual({
-      source: 'meta',
-      name: 'observers-differ',
-      value: '',
-    })
+    expect(settled.page.signals).toEqual([differ])
+  })
+
+  test('who names other signals for the same bytes is asked nothing', () => {
+    const { asks } = converse([
+      witness('ada', teaPage()),
+      witness('bob', teaPage()),
+      witness('cyd', teaPage(), { claims: teaPage({ head: noai }) }),
+    ])
+    expect(asks.filter(({ lease }) => lease === 'cyd')).toEqual([])
+  })
+
+  test('nofollow of one observer’s header keeps the links out of the frontier', () => {
+    const settled = settlement([
+      witness('ada', teaPage()),
+      witness('bob', teaPage(), { seen: { headers: { 'x-robots-tag': 'nofollow' } } }),
+    ])
+    expect(settled).toMatchObject({ verdict: 'valid', page: { links: [] } })
+  })
+
+  test('of too many signals those that say no are kept', () => {
+    const names = Array.from({ length: 60 }, (_, i) => `<meta name="rights" content="${i}">`)
+    const more = Array.from({ length: 60 }, (_, i) => `<meta name="license" content="${i}">`)
+    const settled = settlement(
+      [
+        witness('ada', noisy(1, { head: names.join('') })),
+        witness('bob', noisy(2, { head: more.join('') })),
+      ],
+      { hostSignals: [{ source: 'robots', name: 'content-usage', value: 'train-ai=n' }] },
+    )
+    if (settled.verdict !== 'valid') throw new Error('not valid')
+    expect(settled.page.signals).toHaveLength(100)
+    expect(settled.page.signals.slice(0, 2)).toEqual([
+      differ,
+      { source: 'robots', name: 'content-usage', value: 'train-ai=n' },
+    ])
   })
 
   test('equal signals are named once', () => {
     const seen = { headers: { 'tdm-reservation': '1' } }
-    const settled = settlement(['ada', 'bob'].map((l) => witness(l, teaPage(), { seen })))
+    const settled = settlement(
+      ['ada', 'bob'].map((l) => witness(l, teaPage(), { seen })),
+      {
+        use: 'archive',
+      },
+    )
     if (settled.verdict !== 'valid') throw new Error('not valid')
     expect(settled.page.signals).toEqual([
       { source: 'header', name: 'tdm-reservation', value: '1' },
@@ -736,4 +791,79 @@ describe('metadata', () => {
 test('the same facts give the same decision', () => {
   const two = () => [witness('ada', noisy(1)), witness('bob', noisy(2))]
   expect(converse(two())).toEqual(converse(two()))
+})
+
+describe('use', () => {
+  const head = (content: string) => `<meta name="robots" content="${content}">`
+  const two = (first: string, second: string) => [
+    witness('ada', noisy(1, { head: first })),
+    witness('bob', noisy(2, { head: second })),
+  ]
+
+  test('a page that forbids what the campaign is for is not published, and who saw it was right', () => {
+    const { decision, asks } = converse(two(head('noai'), head('noai')), { use: 'ai-training' })
+    expect(decision).toEqual({
+      kind: 'settle',
+      settlement: {
+        verdict: 'unpublished',
+        reason: 'use: noai in meta robots',
+        valid: ['ada', 'bob'],
+      },
+      invalid: [],
+    })
+    expect(asks.map(({ kind }) => kind)).not.toContain('attest')
+  })
+
+  test('one observer of two who sees noai is enough', () => {
+    for (const pages of [two(head('noai'), ''), two('', head('noai'))]) {
+      expect(settlement(pages, { use: 'ai-training' })).toMatchObject({
+        verdict: 'unpublished',
+        reason: 'use: noai in meta robots',
+        valid: ['ada', 'bob'],
+      })
+    }
+  })
+
+  test('one observer’s header is enough, of equal bytes too', () => {
+    const settled = settlement(
+      [
+        witness('ada', teaPage()),
+        witness('bob', teaPage(), { seen: { headers: { 'content-usage': 'train-ai=n' } } }),
+      ],
+      { use: 'ai-training' },
+    )
+    expect(settled).toMatchObject({
+      verdict: 'unpublished',
+      reason: 'use: train-ai=n in header content-usage',
+      valid: ['ada', 'bob'],
+    })
+  })
+
+  test.each(['research', 'search', 'ai-training', 'archive'] as const)(
+    'noindex and noarchive keep a page out of a release for %s',
+    (use) => {
+      for (const said of ['noindex', 'noarchive', 'none']) {
+        expect(settlement(two(head(said), head(said)), { use })).toMatchObject({
+          verdict: 'unpublished',
+          reason: `use: ${said} in meta robots`,
+        })
+      }
+    },
+  )
+
+  test('noai alone does not keep a page from research', () => {
+    expect(settlement(two(head('noai'), head('noai')))).toMatchObject({ verdict: 'valid' })
+  })
+
+  test('what the host says forbids, and the page may lift a reservation of TDMRep', () => {
+    const hostSignals = [{ source: 'tdmrep', name: 'tdm-reservation', value: '1' } as const]
+    expect(settlement(two('', ''), { hostSignals })).toMatchObject({
+      verdict: 'unpublished',
+      reason: 'use: tdm-reservation=1 in /.well-known/tdmrep.json',
+    })
+    const lifted = '<meta name="tdm-reservation" content="0">'
+    expect(settlement(two(lifted, lifted), { hostSignals })).toMatchObject({ verdict: 'valid' })
+    // Whoever saw it not lifted saw it stand.
+    expect(settlement(two(lifted, ''), { hostSignals })).toMatchObject({ verdict: 'unpublished' })
+  })
 })

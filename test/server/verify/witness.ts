@@ -108,6 +108,8 @@ export function task(witnesses: readonly Witness[], about: Partial<TaskFacts> = 
   return {
     kind: 'page',
     url: pageUrl,
+    use: 'research',
+    hostSignals: [],
     quorum: 2,
     failures: 0,
     live: 0,
