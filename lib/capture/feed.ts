@@ -287,8 +287,7 @@ class FeedWalk implements TokenizerCallbacks {
 
   #ofChannel(name: string, html: string): void {
     if (name === 'title') {
-      const words = extractSentences(html).sentences.map((sentence) => sentence.text)
-      this.#title ??= pageTitle(words.join(' '))
+      this.#title ??= pageTitle(wordsOf(html))
       this.#say('h1', html)
     } else if (CHANNEL_DESCRIPTIONS.has(name)) this.#say('div', html)
   }
@@ -319,6 +318,12 @@ class FeedWalk implements TokenizerCallbacks {
   #sayLanguage(language: string | undefined): void {
     this.#language ??= pageLanguage(language ?? '')
   }
+}
+
+function wordsOf(html: string): string {
+  return extractSentences(html)
+    .sentences.map((sentence) => sentence.text)
+    .join(' ')
 }
 
 /** XML Base §3.1: each is itself relative to the one around it. */
