@@ -17,7 +17,7 @@ import type { LeaseRefusalReason } from '../protocol/refusal.ts'
 import type { SocketNotice } from '../protocol/socket.ts'
 import { answerFollowUp, statementDigest } from './answer.ts'
 import { fetchPage, type PageFetch } from './fetch-page.ts'
-import { judgeLease } from './judge-lease.ts'
+import { judgeLease, leaseCoverage } from './judge-lease.ts'
 import type { Action, DoorbellFacts, NetworkFacts, TaskFacts } from './machine.ts'
 import { BATCH_WAIT_MS, type CallKind, type CampaignFacts, KEEP_MS } from './machine.ts'
 import { observeFailure, observePage } from './observe.ts'
@@ -138,11 +138,15 @@ export class NetworkLine {
     }
     for (const task of await store.tasks(this.id)) {
       const campaign = this.#campaigns.get(task.campaign)?.consented.campaign
-      const judged = judgeLease(task.lease, this.#consented(), now(), this.#context.scope)
+      const { scope } = this.#context
+      const judged = judgeLease(task.lease, this.#consented(), now(), scope)
       // What was seen in time is still told after a campaign's last day; new fetches are not begun.
-      const site = judged.ok ? judged.site : campaign?.sites[0]
-      if (site !== undefined && (judged.ok || task.state !== 'leased')) {
-        this.#put(task, site, 0)
+      const covered =
+        judged.ok || campaign === undefined || task.state === 'leased'
+          ? judged
+          : leaseCoverage(task.lease, campaign, scope)
+      if (covered.ok) {
+        this.#put(task, covered.site, 0)
       } else {
         await store.deleteTask(task.id)
         if (!judged.ok && task.state === 'leased') await this.#refuse(task.lease, judged.reason)

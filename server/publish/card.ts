@@ -145,10 +145,15 @@ function ruleLine({ term, forbids, meaning, source }: (typeof useRules)[number])
 }
 
 function campaignLines(manifest: ReleasedCampaign['manifest']): string {
-  const { id, title, purpose, use, sites, retentionDays, quorum } = manifest
+  const { id, title, purpose, use, sites, wide, retentionDays, quorum } = manifest
   const places = sites.flatMap(({ scheme, host, pathPrefixes }) =>
     pathPrefixes.map((prefix) => `\`${scheme}://${host}${inline(prefix)}\``),
   )
+  if (wide) {
+    places.push(
+      `${wide.size} domains (${inline(wide.category)}) with all names below them, by ${wide.scheme}, of the list with RFC 6962 root \`${wide.root}\``,
+    )
+  }
   return `- **${inline(title)}** (\`campaigns/${id}.json\`): ${inline(purpose)} Use: ${use}. Sites: ${places.join(', ')}. Kept ${retentionDays} days. Quorum ${quorum}.`
 }
 
