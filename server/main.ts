@@ -119,6 +119,7 @@ export async function startServer(
     const rings = await listenForRings({
       connection: workspace.connection,
       onRing: doorbells.ring,
+      onHalts: doorbells.halts,
       log,
     })
     stops.push(() => rings.close())

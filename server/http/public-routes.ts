@@ -40,7 +40,9 @@ export function registerPublicRoutes(
     return {
       checkpoint: tree.note,
       campaigns: stored
-        .filter((campaign) => campaign.state === 'running' && campaign.leafIndex !== null)
+        // A paused one goes on: whoever agreed to it finds its terms here, and can withdraw.
+        .filter(({ state }) => state === 'running' || state === 'paused')
+        .filter(({ leafIndex }) => leafIndex !== null)
         .map((campaign) => ({
           manifest: campaign.envelope,
           leafIndex: campaign.leafIndex as number,
