@@ -1,5 +1,5 @@
 import type { LookupAddress } from 'node:dns'
-import { lookup } from 'node:dns/promises'
+import { lookup as getAddresses } from 'node:dns/promises'
 import { isIP } from 'node:net'
 import { type AddressRefusal, addressRefusal } from '../../lib/capture/public-host.ts'
 
@@ -15,7 +15,11 @@ export interface ResolveOptions {
   hostMap?: HostMap | undefined
   /** Loopback addresses count as public: for the lab and the demo only. */
   loopbackAllowed: boolean
+  /** Asks for a name's addresses; the machine's own way (getaddrinfo) without it. */
+  lookup?: Lookup | undefined
 }
+
+export type Lookup = (host: string) => Promise<string[]>
 
 /** The name leads to an address that is not public. */
 export class PrivateAddressError extends Error {
@@ -37,12 +41,12 @@ export class PrivateAddressError extends Error {
 export async function resolveHost(
   host: string,
   port: number,
-  { hostMap = {}, loopbackAllowed }: ResolveOptions,
+  { hostMap = {}, loopbackAllowed, lookup = systemLookup }: ResolveOptions,
 ): Promise<Endpoint[]> {
   const mapped = hostMap[`${host}:${port}`] ?? hostMap[host]
   const endpoints =
     mapped === undefined
-      ? (await addressesOf(host)).map((address) => ({ address, port }))
+      ? (await addressesOf(host, lookup)).map((address) => ({ address, port }))
       : [parseEndpoint(mapped)]
   for (const { address } of endpoints) {
     const refusal = addressRefusal(address)
@@ -53,10 +57,13 @@ export async function resolveHost(
   return endpoints
 }
 
-async function addressesOf(host: string): Promise<string[]> {
+async function addressesOf(host: string, lookup: Lookup): Promise<string[]> {
   const literal = host.replace(/^\[(.*)\]$/, '$1')
-  if (isIP(literal) !== 0) return [literal]
-  const found: LookupAddress[] = await lookup(host, { all: true, verbatim: true })
+  return isIP(literal) !== 0 ? [literal] : lookup(host)
+}
+
+async function systemLookup(host: string): Promise<string[]> {
+  const found: LookupAddress[] = await getAddresses(host, { all: true, verbatim: true })
   return found.map(({ address }) => address)
 }
 

@@ -1,5 +1,5 @@
-import { holdMs, retryAfterMs } from '../frontier/politeness.ts'
 import type { Campaign } from '../../lib/protocol/campaign.ts'
+import { holdMs, retryAfterMs } from '../frontier/politeness.ts'
 import type { HostRobots } from './frontier.ts'
 import type { Queryable } from './queryable.ts'
 
@@ -221,6 +221,20 @@ export async function robotsOfOrigin(
   return row ? { state: row.state, text: row.text ?? '' } : null
 }
 
+/** A host's wishes of one source; the host stays locked, so that they can be written back changed. */
+export async function hostSignalsOf(
+  tx: Queryable,
+  hostId: number,
+  source: string,
+): Promise<{ name: string; value: string }[]> {
+  await tx.query('select 1 from host where id = $1 for no key update', [hostId])
+  const { rows } = await tx.query<{ name: string; value: string }>(
+    'select name, value from host_signal where host_id = $1 and source = $2',
+    [hostId, source],
+  )
+  return rows
+}
+
 // Politeness -----------------------------------------------------------------------
 //
 // While the auditor speaks to a host, the host's clock stands in the future: nobody else begins
@@ -236,6 +250,8 @@ export interface HostSlot {
   hostId: number
   /** The clock as this slot has set it, in PostgreSQL's own words: a Date has no microseconds. */
   until: string
+  /** Where others, whose fetches ended meanwhile, have put it. */
+  floor: string | null
   paceMs: number
 }
 
@@ -256,7 +272,8 @@ export async function holdHostSlot(db: Queryable, origin: string): Promise<SlotA
   )
   const [held] = rows
   if (held) {
-    return { kind: 'held', slot: { hostId: held.id, until: held.until, paceMs: held.pace_ms } }
+    const { id, until, pace_ms } = held
+    return { kind: 'held', slot: { hostId: id, until, floor: null, paceMs: pace_ms } }
   }
   const { rows: busy } = await db.query<{ id: number; wait: number }>(
     `select id, greatest(0, extract(epoch from next_at - now()) * 1000)::float8 as wait
@@ -272,14 +289,17 @@ export async function holdHostSlot(db: Queryable, origin: string): Promise<SlotA
  * meanwhile: the fetch must end, too.
  */
 export async function keepHostSlot(db: Queryable, slot: HostSlot): Promise<HostSlot | null> {
-  const { rows } = await db.query<{ until: string }>(
-    `update host set next_at = greatest(next_at, now() + $3 * interval '1 millisecond')
-     where id = $1 and now() < $2::timestamptz and next_at >= $2::timestamptz
-       and (hold_until is null or hold_until <= now())
-     returning next_at::text as until`,
+  const { rows } = await db.query<{ until: string; floor: string | null }>(
+    `update host h set next_at = greatest(h.next_at, now() + $3 * interval '1 millisecond')
+     from (select id, next_at from host where id = $1 for no key update) as old
+     where h.id = old.id and now() < $2::timestamptz and old.next_at >= $2::timestamptz
+       and (h.hold_until is null or h.hold_until <= now())
+     returning (now() + $3 * interval '1 millisecond')::text as until,
+               case when old.next_at > $2::timestamptz then old.next_at::text end as floor`,
     [slot.hostId, slot.until, slotMs],
   )
-  return rows[0] ? { ...slot, until: rows[0].until } : null
+  const [kept] = rows
+  return kept ? { ...slot, until: kept.until, floor: kept.floor ?? slot.floor } : null
 }
 
 /**
@@ -315,7 +335,8 @@ export async function freeHostSlot(
     `with freed as (
        update host
        set next_at = greatest(
-             case when next_at = $2::timestamptz then now() + $3 * interval '1 millisecond'
+             case when next_at = $2::timestamptz
+                  then greatest(now() + $3 * interval '1 millisecond', $7::timestamptz)
                   else next_at end,
              now() + $4 * interval '1 millisecond'),
            holds = case when $5 then 0 when $4::float8 is null then holds else least(holds + 1, 1000) end,
@@ -338,6 +359,7 @@ export async function freeHostSlot(
       hold,
       last.status !== null && hold === null,
       hold === null ? null : `status ${last.status}${asked.slice(0, 200)}, as the auditor heard`,
+      slot.floor,
     ],
   )
 }
