@@ -146,7 +146,7 @@ export interface ProofPlaces {
  *
  * The registrable domain is the one of the private part of the Public Suffix List: below a name at
  * which others get subdomains (github.io), each is its own owner, and its parent says nothing.
- * Files are asked for over https alone: what travels in clear, others on the way can write.
+ * Where nobody answers over https, the auditor asks for the file over http.
  */
 export function proofPlaces({ scope, host }: OptOutTarget): ProofPlaces {
   const registrable = parse(host, { allowPrivateDomains: true }).domain ?? host

@@ -47,7 +47,8 @@ ${isMailbox(operatorContact) ? html`From: ${operatorContact}\n` : null}Accept-La
 <li>Only GET, without cookies, login, referrer or body. No script is run; pictures, styles and other
 parts of a page are not loaded. Redirects are followed one by one.</li>
 <li>In brackets stands the contact of the campaign’s operator, who may be somebody else than the
-network’s; the header <code>From</code> is there when that is an e-mail address.</li>
+network’s, or of up to three where several campaigns could be asking. The header <code>From</code>
+is there when it is one e-mail address.</li>
 <li>Contributors without a browser send <code>User-Agent: Gleaner/0.1.0 (node)</code>. Files that
 belong to no campaign (a robots.txt that redirects to another host, the proof of an opt-out) are
 fetched by the network’s own server.</li>

@@ -127,7 +127,7 @@ function proofSection({ id, proofs, looks }: OptOut): Html {
 <dt>Address</dt><dd><code>${proofs.file.url}</code></dd>
 <dt>Content</dt><dd><code>${proofs.file.body}</code></dd>
 </dl>
-<p class="quiet">Plain text, one line, over https.</p>
+<p class="quiet">Plain text, one line; over http if the site has no https.</p>
 </div>
 ${
   elsewhere.length === 0
