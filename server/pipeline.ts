@@ -1,6 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import type { Logger } from 'pino'
-import { parseRobots, robotsVerdict } from '../lib/capture/robots.ts'
+import { parseRobots, type Robots, robotsVerdict } from '../lib/capture/robots.ts'
+import { useBeforeFetch } from '../lib/capture/use-policy.ts'
+import { type SiteUse, siteUse } from '../lib/capture/use-site.ts'
 import type { ScopeRules } from '../lib/consent/scope.ts'
 import { fromBase64Url, toBase64Url } from '../lib/crypto/base64.ts'
 import { concatBytes, sha256 } from '../lib/crypto/digest.ts'
@@ -9,6 +11,7 @@ import { rowOf } from './dedupe/novelty.ts'
 import { shapeDigest } from './frontier/address.ts'
 import { pageRetryMs } from './frontier/politeness.ts'
 import { nextVisitMs } from './frontier/revisit.ts'
+import { softNotFound } from './frontier/trap.ts'
 import { takeIn } from './intake.ts'
 import { pointsInputs } from './ledger/formula.ts'
 import { epochRoots } from './ledger/seal.ts'
@@ -25,6 +28,7 @@ import {
   askFollowUps,
   closeTask,
   hasText,
+  sameTexts,
   setLeafIndexes,
   unloggedRecords,
   wantAnotherObserver,
@@ -41,6 +45,7 @@ import {
   askForRobots,
   closeUnfetched,
   countFresh,
+  type HostToDecide,
   holdTasks,
   openTasks,
   type PageHistory,
@@ -143,29 +148,37 @@ async function takeSeeds({ scopeRules, now }: PipelineOptions, tx: Queryable): P
 async function decidePages({ agent }: PipelineOptions, tx: Queryable) {
   const { pages, hosts } = await pagesToDecide(tx, 500)
   const optedOut = await optOutsCovering(tx, pages)
-  const files = new Map<number, ReturnType<typeof parseRobots>>()
+  const sites = new Map<number, { robots: Robots; use: SiteUse }>()
   const allowed: number[] = []
   const held: number[] = []
   const refused: { taskId: number; reason: string }[] = []
-  for (const { taskId, hostId, url } of pages) {
+  for (const { taskId, hostId, url, use } of pages) {
     const host = hosts.get(hostId)
     if (optedOut.has(url)) refused.push({ taskId, reason: 'opted-out' })
     // Unresolved is disallowed, and may be resolved later.
     else if (!host || host.robotsState === 'unknown' || host.robotsState === 'disallow-all') {
       held.push(taskId)
     } else {
-      const robots = files.get(hostId) ?? parseRobots(host.robotsText ?? '')
-      files.set(hostId, robots)
-      const verdict = robotsVerdict(robots, agent, url)
+      const site = sites.get(hostId) ?? readSite(host, agent)
+      sites.set(hostId, site)
+      const verdict = robotsVerdict(site.robots, agent, url)
+      const wish = useBeforeFetch(url, site.use, use)
       if (!verdict.allowed) {
         refused.push({ taskId, reason: `robots line ${verdict.line}: Disallow: ${verdict.rule}` })
-      } else allowed.push(taskId)
+      } else if (wish.kind === 'forbidden') refused.push({ taskId, reason: wish.reason })
+      else allowed.push(taskId)
     }
   }
   await openTasks(tx, allowed)
   await holdTasks(tx, held)
   await closeUnfetched(tx, refused)
   return { opened: allowed.length, count: pages.length }
+}
+
+/** What a host says, parsed once for all of its pages. */
+function readSite(host: HostToDecide, agent: string) {
+  const robots = parseRobots(host.robotsText ?? '')
+  return { robots, use: siteUse(robots, host.signals, agent) }
 }
 
 /** The two arrows that point back when somebody does not answer. */
@@ -235,10 +248,11 @@ async function settle(
   options: PipelineOptions,
   tx: Queryable,
   task: TaskUnderDecision,
-  settlement: Settlement,
+  decided: Settlement,
   invalid: readonly string[],
 ): Promise<Ring[]> {
   const { campaign, manifest } = task
+  const settlement = await orNotFound(tx, task, decided)
   let novelty: 'new' | 'duplicate' | 'robots' = 'duplicate'
   let links: string[] = []
   let reason: string | null = null
@@ -288,6 +302,24 @@ async function settle(
   if (task.facts.kind === 'page') await remember(options, tx, task, settlement, novelty)
   await addLinks(options, tx, task, links, settlement.verdict === 'redirect' ? 'redirect' : 'link')
   return credit(tx, task, settlement, novelty, invalid)
+}
+
+/** A page that says "not found" with status 200, or stands under many addresses, is none. */
+async function orNotFound(
+  tx: Queryable,
+  task: TaskUnderDecision,
+  settlement: Settlement,
+): Promise<Settlement> {
+  if (settlement.verdict !== 'valid') return settlement
+  const { page, valid } = settlement
+  // Of a page that is published as bytes the text says nothing.
+  if (page.text === '') return settlement
+  const sameTextCount = await sameTexts(tx, task, fromBase64Url(page.textDigest))
+  const words = `${page.title ?? ''} ${page.text.slice(0, 200)}`
+  const reason = softNotFound({ title: words, sameTextCount, status: page.status })
+  return reason === null
+    ? settlement
+    : { verdict: 'unpublished', reason: `soft 404: ${reason}`, valid }
 }
 
 /** schedule: what robots.txt says from now on, and what else the host has to say. Returns the reason for people. */

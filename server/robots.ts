@@ -1,7 +1,7 @@
 import { crawlDelayMs, parseRobots, robotsSignals } from '../lib/capture/robots.ts'
 import { robotsRefreshMs, robotsRetryMs } from './frontier/politeness.ts'
 import { addAuditorTasks } from './store/auditor-tasks.ts'
-import { type HostRobots, putHostSignals, putRobots, workOnHost } from './store/frontier.ts'
+import { type HostRobots, putRobots, workOnHost } from './store/frontier.ts'
 import type { Queryable } from './store/queryable.ts'
 
 /** Sitemaps that a robots.txt may name: sites that need more have an index. */
@@ -9,7 +9,7 @@ const mostSitemaps = 20
 
 /**
  * A host's robots.txt is known, whoever read it: its rules, its crawl delay,
- * its wishes about use, and where its sitemaps are. Sitemaps and files about
+ * and where its sitemaps and licence are. Sitemaps and files about
  * use are hints that are never published, so one fetch by the auditor is
  * enough, and spares the site a quorum of them.
  */
@@ -25,12 +25,6 @@ export async function applyRobots(
   )
   if (robots.state === 'disallow-all') return
   const signals = parsed === null ? [] : robotsSignals(parsed, agent)
-  await putHostSignals(
-    tx,
-    hostId,
-    'robots',
-    signals.filter(({ name }) => name !== 'sitemap'),
-  )
   const { origin, campaigns } = await workOnHost(tx, hostId)
   const named = signals.filter(({ name }) => name === 'sitemap').map(({ value }) => value)
   const sitemaps = [...new Set([...named.filter(isAddress), `${origin}/sitemap.xml`])]
@@ -44,7 +38,6 @@ export async function applyRobots(
     ...[
       `${origin}/.well-known/tdmrep.json`,
       `${origin}/ai.txt`,
-      `${origin}/.well-known/ai.txt`,
       ...licences.filter(isAddress).slice(0, 1),
     ].map((target) => ({ kind: 'use-file' as const, hostId, target })),
   ])

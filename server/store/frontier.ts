@@ -1,4 +1,6 @@
+import type { HostSignal } from '../../lib/capture/use-files.ts'
 import { toBase64Url } from '../../lib/crypto/base64.ts'
+import type { Campaign } from '../../lib/protocol/campaign.ts'
 import { markReady } from './leases.ts'
 import type { Queryable } from './queryable.ts'
 
@@ -374,8 +376,8 @@ const mostRobotsFailures = 37
 export async function putHostSignals(
   tx: Queryable,
   hostId: number,
-  source: string,
-  signals: readonly { name: string; value: string }[],
+  source: HostSignal['source'],
+  signals: readonly Pick<HostSignal, 'name' | 'value'>[],
 ) {
   await tx.query('delete from host_signal where host_id = $1 and source = $2', [hostId, source])
   await tx.query(
@@ -385,8 +387,8 @@ export async function putHostSignals(
     [
       hostId,
       source,
-      signals.map(({ name }) => name),
-      signals.map(({ value }) => storable(value.slice(0, 1024))),
+      signals.map(({ name }) => storable(name)),
+      signals.map(({ value }) => storable(value)),
     ],
   )
 }
@@ -422,7 +424,7 @@ export interface PageToDecide {
   taskId: number
   hostId: number
   campaign: Buffer
-  use: string
+  use: Campaign['use']
   url: string
 }
 
@@ -430,7 +432,7 @@ export interface HostToDecide {
   robotsState: 'unknown' | HostRobots['state']
   robotsText: string | null
   /** Wishes about use that hold for the whole host. */
-  signals: { source: string; name: string; value: string }[]
+  signals: HostSignal[]
 }
 
 /**
@@ -446,7 +448,7 @@ export async function pagesToDecide(
     id: number
     host_id: number
     campaign: Buffer
-    use: string
+    use: Campaign['use']
     url: string
   }>(
     `select t.id, t.host_id, t.campaign, c.manifest->>'use' as use, t.url
@@ -464,12 +466,7 @@ export async function pagesToDecide(
      where id = any($1::bigint[]) order by id for key share`,
     [ids],
   )
-  const { rows: signals } = await tx.query<{
-    host_id: number
-    source: string
-    name: string
-    value: string
-  }>(
+  const { rows: signals } = await tx.query<HostSignal & { host_id: number }>(
     `select host_id, source, name, value from host_signal
      where host_id = any($1::bigint[]) order by host_id, source, name, value`,
     [ids],

@@ -180,6 +180,8 @@ create index opt_out_verified on opt_out (host) where state = 'verified';
 create index opt_out_waiting on opt_out (requested_at) where state = 'waiting';
 
 alter table record add column removed_by bytea references opt_out;
+-- How many addresses have the same text: a soft 404.
+create index record_text on record (campaign, text_digest);
 alter table auditor_task add constraint auditor_task_opt_out foreign key (opt_out) references opt_out;
 
 -- Stopping -----------------------------------------------------------------------
