@@ -2,9 +2,12 @@ import { join, resolve } from 'node:path'
 import { Command } from '@commander-js/extra-typings'
 import { pino } from 'pino'
 import { ServerUnreachable } from '../lib/runner/server-connection.ts'
+import { addAuditorCommand } from './cli/auditor.ts'
 import { addCampaignCommands } from './cli/campaign.ts'
 import { exitStatus, json, onWorkspace, print, withConfig } from './cli/command.ts'
 import { addFrontierCommands } from './cli/frontier.ts'
+import { addHaltCommands, haltWords, pausedCampaigns } from './cli/halt.ts'
+import { addOptOutCommands } from './cli/opt-out.ts'
 import { addRobotsCommand } from './cli/robots.ts'
 import { ConfigProblem, readConfig, type ServerConfig } from './config.ts'
 import { PortTaken, startServer } from './main.ts'
@@ -15,6 +18,7 @@ import { printReport } from './publish/print-report.ts'
 import { verifyRelease } from './publish/verify-release.ts'
 import { campaigns, networkOf } from './store/campaigns.ts'
 import { DataFolderInUse, DataFolderUnusable } from './store/embedded-postgres.ts'
+import { haltInForce } from './store/halt.ts'
 import { balances, latestEpoch, transfers } from './store/ledger.ts'
 import { DatabaseNewerThanCode, MigrationChanged } from './store/migrate.ts'
 import { keyNames, logSigner } from './store/operator-keys.ts'
@@ -45,12 +49,18 @@ withConfig(program.command('start'))
     '--trusted-proxies <number>',
     'reverse proxies in front of this server (GLEANER_TRUSTED_PROXIES, 0)',
   )
+  .option('--no-auditor', 'start no auditor process; one runs elsewhere: gleaner auditor')
   .action(async (flags) => {
     const config = readConfig(flags, process.env)
     const log = pino({ level: config.logLevel }, pino.destination({ fd: 2, sync: false }))
-    const server = await startServer(config, log, { scopeRules })
+    const server = await startServer(config, log, {
+      scopeRules,
+      ...(flags.auditor ? { auditor: { scopeRules } } : {}),
+    })
     const running = await campaigns(server.workspace.database.pool)
-    process.stdout.write(startText(config, server, running.length))
+    const { pool } = server.workspace.database
+    const halted = { everything: await haltInForce(pool), paused: await pausedCampaigns(pool) }
+    process.stdout.write(startText(config, server, running.length, halted))
     const signal = new Promise<null>((resolve) => {
       process.once('SIGINT', () => resolve(null))
       process.once('SIGTERM', () => resolve(null))
@@ -64,7 +74,15 @@ function startText(
   config: ServerConfig,
   server: { origin: string; joinLink: string; verifierKey: string },
   campaignCount: number,
+  halted: { everything: { at: Date; reason: string | null } | null; paused: readonly string[] },
 ): string {
+  const standing = [
+    halted.everything &&
+      `HALTED ${haltWords(halted.everything)}: nothing is fetched. Go on with: npx gleaner resume`,
+    ...halted.paused.map(
+      (id) => `Campaign ${id} is PAUSED. Go on with: npx gleaner campaign resume ${id}`,
+    ),
+  ].filter((line) => line !== null)
   const next =
     campaignCount === 0
       ? `Next: describe what to gather and open it to contributors:
@@ -85,14 +103,17 @@ Developer mode, choose "Load unpacked" and pick .output/chrome-mv3. In Firefox o
 about:debugging, "This Firefox", "Load Temporary Add-on", and pick .output/firefox-mv2/manifest.json.
 Without a browser: npx gleaner node --server JOINLINK --campaign ID
 
-${next}
+${[...standing, next].join('\n')}
 
 Stop with Ctrl-C; everything is kept.
 `
 }
 
+addAuditorCommand(program)
 addCampaignCommands(program)
+addHaltCommands(program)
 addFrontierCommands(program, { scopeRules })
+addOptOutCommands(program)
 addRobotsCommand(program)
 
 withConfig(program.command('release'))

@@ -7,6 +7,8 @@ import type { Logger } from 'pino'
 import type { ScopeRules } from '../lib/consent/scope.ts'
 import { fromBase64Url } from '../lib/crypto/base64.ts'
 import { sha256 } from '../lib/crypto/digest.ts'
+import type { AuditorOptions } from './auditor/run-auditor.ts'
+import { startAuditor } from './auditor/start-auditor.ts'
 import { ConfigProblem, type ServerConfig } from './config.ts'
 import { createApp } from './http/app.ts'
 import { meterUpgradeHandler } from './http/meter.ts'
@@ -47,7 +49,13 @@ export const agent = 'gleaner'
 export async function startServer(
   config: ServerConfig,
   log: Logger,
-  options: { scopeRules: ScopeRules; followUpMs?: number; leaseMs?: number },
+  options: {
+    scopeRules: ScopeRules
+    followUpMs?: number
+    leaseMs?: number
+    /** How its auditor reaches sites; without it none is started: it runs elsewhere. */
+    auditor?: Pick<AuditorOptions, 'hostMap' | 'nameServers' | 'scopeRules'>
+  },
 ): Promise<RunningServer> {
   const workspace = await openWorkspace(config, log, { shared: false })
   const stops: (() => Promise<void> | void)[] = [() => workspace.close()]
@@ -138,6 +146,14 @@ export async function startServer(
       followUpMs: options.followUpMs ?? 90_000,
     })
     stops.push(() => pipeline.stop())
+    if (options.auditor) {
+      const auditor = startAuditor(
+        { connection: workspace.connection, logLevel: config.logLevel },
+        log,
+        { agent, contact: config.operatorContact, ...options.auditor },
+      )
+      stops.push(() => auditor.stop())
+    }
     const { port } = app.server.address() as AddressInfo
     const origin =
       config.port === 0 ? config.publicOrigin.replace(/:0$/, `:${port}`) : config.publicOrigin

@@ -82,7 +82,13 @@ export async function runDemo(options: DemoOptions): Promise<boolean> {
       {},
     )
     const [server, executable, extension] = await Promise.all([
-      startServer(config, log, { scopeRules: { loopbackAllowed: false } }),
+      startServer(config, log, {
+        scopeRules: { loopbackAllowed: false },
+        auditor: {
+          scopeRules: { loopbackAllowed: true },
+          hostMap: { [siteHost]: `127.0.0.1:${site.port}` },
+        },
+      }),
       findChrome(say.line),
       buildLabExtension(),
     ])

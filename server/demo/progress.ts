@@ -12,31 +12,36 @@ export interface CrawlCounts {
   unpublishedPages: number
   observations: number
   payloadsUploaded: number
-  /** Nothing is left to do: every task is closed and no lease is out. */
+  /** Nothing is left to do: every task is closed, no lease is out, the auditor is at rest. */
   done: boolean
 }
 
 export async function crawlCounts(db: Queryable): Promise<CrawlCounts> {
   const { rows } = await db.query<
-    Record<Exclude<keyof CrawlCounts, 'done'>, number> & { open: number; live: number }
+    Record<Exclude<keyof CrawlCounts, 'done'>, number> & {
+      open: number
+      live: number
+      errands: number
+    }
   >(
     `select
        count(*) filter (where kind = 'page') as pages,
        count(*) filter (where kind = 'page' and state = 'closed') as closed,
        count(*) filter (where state <> 'closed') as open,
        count(*) filter (where verdict = 'divergent') as "divergentPages",
-       count(*) filter (where reason = 'robots') as "pagesRefusedByRobots",
+       count(*) filter (where reason like 'robots%' and kind = 'page') as "pagesRefusedByRobots",
        count(*) filter (where verdict = 'unpublished') as "unpublishedPages",
        (select count(*) from record where row_json::jsonb->>'grade' = 'exact') as "exactPages",
        (select count(*) from record where row_json::jsonb->>'grade' = 'sentences') as "sentencePages",
        (select count(*) from record where duplicate_of is not null) as "duplicatePages",
        (select count(*) from observation) as observations,
        (select count(*) from payload) as "payloadsUploaded",
-       (select count(*) from lease where state = 'live') as live
+       (select count(*) from lease where state = 'live') as live,
+       (select count(*) from auditor_task where state in ('due', 'taken')) as errands
      from task`,
   )
   const [row] = rows
   if (!row) throw new Error('a count without a row')
-  const { open, live, ...counts } = row
-  return { ...counts, done: counts.pages > 0 && open === 0 && live === 0 }
+  const { open, live, errands, ...counts } = row
+  return { ...counts, done: counts.pages > 0 && open === 0 && live === 0 && errands === 0 }
 }
