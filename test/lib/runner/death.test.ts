@@ -1,5 +1,9 @@
 import { expect, test } from 'vitest'
+import { domainLeaf } from '../../../lib/consent/domain-list.ts'
+import { toBase64Url } from '../../../lib/crypto/base64.ts'
 import type { RunnerStore } from '../../../lib/runner/ports.ts'
+import { rootHash } from '../../../lib/tlog/merkle.ts'
+import { campaignOver } from './operator.ts'
 import { isDone, Place, until } from './place.ts'
 
 // A worker may die on any line. What matters is where it stands between two writes: before each
@@ -82,6 +86,46 @@ test.each(cases)(
     expect(struck, 'this kind of write never happened').toBeGreaterThan(0)
   },
 )
+
+test('what was seen for a wide campaign is told by the next life, even after the last day', async () => {
+  const place = await Place.make()
+  try {
+    const { operator } = place.server
+    const leaves = [domainLeaf('site.example')]
+    const wide = {
+      root: toBase64Url(rootHash(leaves)),
+      size: 1,
+      category: 'one site',
+      scheme: 'http' as const,
+      requestsPerSecond: 100,
+      requestsInFlight: 1,
+    }
+    const offered = await operator.offer(campaignOver('x.example', { sites: [], wide }))
+    place.server.campaigns.push(offered)
+    const { digest, campaign } = offered
+    const consented = { ...place.consented, digest, campaign }
+    const consent = { network: place.network, campaign: digest, act: 'given' as const }
+    await place.store.putConsentNotice({ ...consent, at: consented.givenAt, receipt: digest })
+    Object.assign(place, { consented })
+    place.server.queue.push({
+      url: 'http://site.example/1',
+      campaign: digest,
+      changes: { domain: { name: 'site.example', index: 0, proof: '' } },
+    })
+    // Dies when the statement is durable, before anybody was told.
+    const life = mortal(place.store, 'putTaskAndEntry', 1, 'after')
+    await place.runner({ store: life.store, isDead: life.isDead }).start()
+    await until('it died', life.isDead)
+    expect(place.server.records()[0]?.statement).toBeUndefined()
+
+    const over = { ...campaign, validUntil: new Date(0).toISOString() }
+    Object.assign(place, { consented: { ...consented, campaign: over } })
+    await place.runner().start()
+    await until('it is told', () => place.server.records()[0]?.statement !== undefined)
+  } finally {
+    await place.end()
+  }
+})
 
 async function isFinished(place: Place): Promise<boolean> {
   const cursor = await place.store.outcomeCursor(place.network)
