@@ -121,14 +121,16 @@ function robotsRule({ name, value, line }: RobotsSignal): PlacedRule {
   }
 }
 
-/** The noes among rules too many to be compared, each once: they hold everywhere. */
+/** The noes among rules too many to be compared, each once and without its place: they hold everywhere. */
 function refusals(rules: readonly RobotsSignal[]): UseStatement[] {
   const found = new Map<string, UseStatement>()
   for (const rule of rules) {
     const { statement } = robotsRule(rule)
-    const refused = dimensions.filter((dimension) => statement[dimension] === 'n').join()
-    // A yes beside the no was meant for its own place.
-    if (refused !== '' && !found.has(refused)) found.set(refused, { ...statement, doubtful: true })
+    const value = dimensions
+      .flatMap((one) => (statement[one] === 'n' ? [statement.said[one]] : []))
+      .join(', ')
+    if (value === '' || found.has(value)) continue
+    found.set(value, parseSignal({ source: 'robots', name: rule.name, value }, rule.line))
   }
   return [...found.values()]
 }

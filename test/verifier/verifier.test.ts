@@ -51,6 +51,8 @@ import {
   signAttestation,
 } from '../server/publish/sample-release.ts'
 
+import useSignals from '../vectors/use-signals.json' with { type: 'json' }
+
 const program = fileURLToPath(new URL('verify_release.py', import.meta.url))
 const origin = 'log.sample.example'
 const parquet = 'data/train-00000-of-00001.parquet'
@@ -432,6 +434,80 @@ describe.skipIf(missing !== null)('a verifier written from the specification alo
     const folder = join(root, `facts-${copies++}`)
     await publishSample(await facts(), folder)
     expect((await both(folder)).steps).toEqual(steps)
+  })
+
+  test.each<[what: string, uses: Partial<Row['use']>, signals: Row['signals']]>([
+    ['states a yes that its signals do not give', { search: 'y' }, []],
+    [
+      'leaves a no of its signals out',
+      {},
+      [{ source: 'robots', name: 'content-signal', value: 'search=yes, ai-train=no' }],
+    ],
+    [
+      'takes a yes that not all observers saw',
+      { train: 'y' },
+      [
+        { source: 'header', name: 'content-usage', value: 'train-ai=y' },
+        { source: 'meta', name: 'observers-differ', value: '' },
+      ],
+    ],
+    [
+      'lifts a reservation by a lower stage',
+      { tdm: 'y' },
+      [
+        { source: 'tdmrep', name: 'tdm-reservation', value: '0' },
+        { source: 'header', name: 'tdm-reservation', value: '1' },
+      ],
+    ],
+  ])('refuses what the project refuses: a row %s', async (_, uses, signals) => {
+    const use = { aiInput: 'unknown', search: 'unknown', tdm: 'unknown', train: 'unknown' } as const
+    // The builder writes no such row: the log of one with it is put around a release without.
+    const changes = { signals, use: { ...use, ...uses } }
+    const facts = await makeSample(
+      samplePages.map((page, at) =>
+        at === 6 ? { ...page, row: { ...page.row, ...changes } } : page,
+      ),
+    )
+    await expect(publishSample(facts, join(root, 'unbuilt'))).rejects.toThrow('less restrictive')
+    const folder = await copy()
+    await rework(folder, ({ lines }) => editRow(lines, 6, changes))
+    await resealSample(facts, folder)
+    const { steps, failures } = await both(folder)
+    expect(steps).toEqual([7])
+    expect(failures.map(({ what }) => what)).toEqual([
+      'row 7: its use is less restrictive than its signals',
+    ])
+  })
+
+  test('accepts a row that is more restrictive than its signals', async () => {
+    const use = { aiInput: 'n', search: 'n', tdm: 'n', train: 'unknown' } as const
+    const signals = [
+      { source: 'header', name: 'content-usage', value: 'search=y, train-ai=y' } as const,
+    ]
+    const folder = join(root, `facts-${copies++}`)
+    const pages = samplePages.map((page) => ({ ...page, row: { ...page.row, signals, use } }))
+    await publishSample(await makeSample(pages), folder)
+    expect((await both(folder)).ok).toBe(true)
+  })
+
+  test('reads use signals as the project does', () => {
+    const program = `
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import verify_release
+names = ('source', 'name', 'value')
+print(json.dumps([
+    verify_release.use_of([dict(zip(names, signal)) for signal in case['signals']])
+    for case in json.load(open(sys.argv[2]))['cases']
+]))`
+    const paths = ['.', '../vectors/use-signals.json'].map((path) =>
+      fileURLToPath(new URL(path, import.meta.url)),
+    )
+    const { stdout, stderr } = spawnSync('python3', ['-B', '-c', program, ...paths])
+    expect(stderr.toString()).toBe('')
+    const silent = { aiInput: 'unknown', search: 'unknown', tdm: 'unknown', train: 'unknown' }
+    const expected = useSignals.cases.map(({ use }) => ({ ...silent, ...use }))
+    expect(JSON.parse(stdout.toString())).toEqual(expected)
   })
 
   test('refuses a release of another log', async () => {
