@@ -12,7 +12,9 @@ import {
   hostsInCampaign,
   knownAddresses,
   mostRefusalsKept,
+  mostShapesKept,
   shapeKey,
+  shapeRefusal,
   shapesOf,
 } from './store/frontier.ts'
 import type { Queryable } from './store/queryable.ts'
@@ -118,7 +120,9 @@ async function judge(
       host.pages += 1
       shapes.set(key, { ...shape, known: shape.known + 1 })
       pages.push({ ...one, refusal })
-    } else if (host.refused < mostRefusalsKept) {
+    } else if (
+      host.refused < (refusal.startsWith(shapeRefusal) ? mostShapesKept : mostRefusalsKept)
+    ) {
       host.refused += 1
       pages.push({ ...one, refusal })
     } else uncounted.set(host.hostId, (uncounted.get(host.hostId) ?? 0) + 1)

@@ -11,7 +11,7 @@ import { rowOf } from './dedupe/novelty.ts'
 import { shapeDigest } from './frontier/address.ts'
 import { pageRetryMs } from './frontier/politeness.ts'
 import { nextVisitMs } from './frontier/revisit.ts'
-import { softNotFound } from './frontier/trap.ts'
+import { shapeBudgetOf, softNotFound } from './frontier/trap.ts'
 import { takeIn } from './intake.ts'
 import { pointsInputs } from './ledger/formula.ts'
 import { epochRoots } from './ledger/seal.ts'
@@ -388,7 +388,8 @@ async function remember(
     dueAtMs: dueAtMs <= Date.parse(manifest.validUntil) ? dueAtMs : null,
   })
   if (settlement.verdict === 'valid' && novelty === 'new') {
-    await countFresh(tx, campaign, hostId, shapeDigest(url))
+    const place = { campaign, hostId, shape: shapeDigest(url) }
+    await countFresh(tx, place, shapeBudgetOf, manifest.limits.pages)
   }
 }
 

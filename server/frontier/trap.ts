@@ -168,10 +168,15 @@ const longChain: Rule = ({ chain, sameShape }) => {
   }
 }
 
+/** Addresses of one shape that may be known on a host of which so many brought new text. */
+export function shapeBudgetOf(fresh: number): number {
+  return UNPROVEN_ADDRESSES + ADDRESSES_PER_FRESH * fresh
+}
+
 const shapeBudget: Rule = ({ foundAs, shape: { known, fresh } }) => {
   // The site itself says that these are its pages; the campaign's budgets hold all the same.
   if (foundAs === 'sitemap' || foundAs === 'feed') return null
-  const most = UNPROVEN_ADDRESSES + ADDRESSES_PER_FRESH * fresh
+  const most = shapeBudgetOf(fresh)
   if (known < most) return null
   return {
     rule: 'shape-budget',

@@ -19,6 +19,10 @@ export interface NewTask {
 
 /** Addresses kept out of the frontier that are written down for each campaign and host; more are counted. */
 export const mostRefusalsKept = 1_000
+/** The same for those that may come in when others of their shape turn out to be good. */
+export const mostShapesKept = 20_000
+/** How such a refusal begins. */
+export const shapeRefusal = 'trap: shape-budget'
 
 /** Which of these addresses the campaign knows already. */
 export async function knownAddresses(
@@ -114,9 +118,9 @@ export async function addPages(
          as p (url, digest, origin, depth, priority, found_as, chain, shape, refusal)
        join host h on h.origin = p.origin
      ), added as (
-       insert into task (campaign, host_id, kind, url, url_digest, depth, priority, found_as, chain,
+       insert into task (campaign, host_id, kind, url, url_digest, depth, priority, found_as, chain, shape,
                          state, wanted, verdict, reason, closed_at)
-       select $1, host_id, 'page', url, digest, depth, priority, found_as, chain,
+       select $1, host_id, 'page', url, digest, depth, priority, found_as, chain, shape,
               case when refusal is null then 'found' else 'closed' end, $2,
               case when refusal is not null then 'refused' end, refusal,
               case when refusal is not null then now() end
@@ -617,17 +621,50 @@ export async function revisitPages(tx: Queryable, limit: number): Promise<number
   return rows.length
 }
 
-/** A page of this shape brought new text: there may be more of the kind. */
+/**
+ * A page of this shape brought new text: there may be more of the kind. Of those that the shape's
+ * budget kept out as many come in as it has grown by, as far as the campaign's own budget goes.
+ */
 export async function countFresh(
   tx: Queryable,
-  campaign: Uint8Array,
-  hostId: number,
-  shape: Uint8Array,
+  place: { campaign: Uint8Array; hostId: number; shape: Uint8Array },
+  budget: (fresh: number) => number,
+  pageLimit: number,
 ) {
-  await tx.query(
-    `update url_shape set fresh = fresh + 1 where campaign = $1 and host_id = $2 and shape = $3`,
+  const { campaign, hostId, shape } = place
+  const { rows } = await tx.query<{ known: number; fresh: number }>(
+    `update url_shape set fresh = fresh + 1
+     where campaign = $1 and host_id = $2 and shape = $3 returning known, fresh`,
     [campaign, hostId, shape],
   )
+  const [row] = rows
+  const room = row ? Math.min(budget(row.fresh) - row.known, 100) : 0
+  // Below its budget nothing was kept out.
+  if (!row || room <= 0 || row.known < budget(row.fresh - 1)) return
+  const { rows: taken } = await tx.query(
+    `update task set state = 'found', verdict = null, reason = null, closed_at = null
+     where id in (
+       select id from task
+       where host_id = $2 and campaign = $1 and verdict = 'refused' and shape = $3
+         and reason like '${shapeRefusal}%'
+       order by id limit greatest(0, least($4::int8, (select $5 - pages from campaign where digest = $1)))
+       for no key update skip locked)
+     returning id`,
+    [campaign, hostId, shape, room, pageLimit],
+  )
+  if (taken.length === 0) return
+  await tx.query(
+    'update queue set pages = pages + $3, refused = refused - $3 where campaign = $1 and host_id = $2',
+    [campaign, hostId, taken.length],
+  )
+  await tx.query(
+    'update url_shape set known = known + $4 where campaign = $1 and host_id = $2 and shape = $3',
+    [campaign, hostId, shape, taken.length],
+  )
+  await tx.query('update campaign set pages = pages + $2 where digest = $1', [
+    campaign,
+    taken.length,
+  ])
 }
 
 /** PostgreSQL's text has no U+0000; a robots.txt may. */

@@ -76,6 +76,8 @@ alter table task
   add column found_as text not null default 'link',
   -- Addresses of one shape, one after another, that led here.
   add column chain integer not null default 0,
+  -- Of its address, as in url_shape.
+  add column shape bytea,
   add constraint task_visit unique (campaign, kind, url_digest, visit);
 drop index task_open;
 create index task_open on task (host_id, campaign, priority, id)
