@@ -128,7 +128,12 @@ function addPages(app: FastifyInstance, options: OptOutRoutes) {
   })
 
   app.get<{ Params: { id: string } }>('/opt-out/:id', async (request, reply) => {
-    const optOut = await messageOf(db, await known(db, request.params.id), publicOrigin)
+    const found = await orProblem(() => known(db, request.params.id))
+    if (found instanceof HttpProblem) {
+      const form = { scope: 'domain' as const, target: '', problem: found.message }
+      return page(reply, optOutFormPage(form, operatorContact), found)
+    }
+    const optOut = await messageOf(db, found, publicOrigin)
     return page(reply, optOutStatusPage(optOut, operatorContact))
   })
 
@@ -198,7 +203,7 @@ function idGiven(id: string): Uint8Array {
 const notKnown = () =>
   new HttpProblem(
     'not-found',
-    'No opt-out has this id. A request without a proof is forgotten after 37 days: ask again at /opt-out.',
+    'No opt-out has this id. A request without a proof is forgotten after 37 days; ask again then.',
   )
 
 async function messageOf(db: Queryable, stored: StoredOptOut, origin: string): Promise<OptOut> {
