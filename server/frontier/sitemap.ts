@@ -217,6 +217,8 @@ class XmlWalk extends Walk {
   }
 
   protected finish() {
+    // An element that is still open was cut: half an address is another address.
+    this.#entry = null
     this.#parser.end()
   }
 

@@ -159,11 +159,11 @@ function isZlibError(error: unknown): boolean {
 
 function guardedConnector(options: NodeHopOptions): buildConnector.connector {
   const connect = buildConnector({ timeout: CONNECT_MS })
-  const { hostMap, loopbackAllowed = false, localAddress = null } = options
+  const { hostMap, loopbackAllowed = false, localAddress = null, lookup } = options
 
   async function connectTo(target: buildConnector.Options): Promise<Socket | TLSSocket> {
     const port = Number(target.port) || (target.protocol === 'https:' ? 443 : 80)
-    const endpoints = await resolveHost(target.hostname, port, { hostMap, loopbackAllowed })
+    const endpoints = await resolveHost(target.hostname, port, { hostMap, loopbackAllowed, lookup })
     let failure: unknown
     for (const { address, port: at } of endpoints.slice(0, MOST_ADDRESSES)) {
       // `host` stays the name: the certificate is checked against it.
