@@ -66,7 +66,7 @@ export function parseSignal(signal: Signal, line: number | null = null): UseStat
       else if (source === 'header' && name === 'x-robots-tag') robotsDirectives(value, statement)
       else if (source === 'meta' && (name === 'robots' || name === ourName)) {
         robotsDirectives(value, statement)
-      } else if (name === 'observers-differ') statement.doubtful = true
+      } else if (source === 'meta' && name === 'observers-differ') statement.doubtful = true
       break
     case 'robots':
       if (name === 'content-usage') contentUsage(withoutPath(value), statement)
@@ -190,8 +190,8 @@ function contentSignal(value: string, statement: UseStatement): void {
     ['search', 'search'],
     ['ai-input', 'aiInput'],
   ])
-  for (const part of value.toLowerCase().split(/[,;]/)) {
-    const [label = '', said = '', ...more] = part.split('=').map((word) => word.trim())
+  for (const part of value.toLowerCase().replace(/[ \t]/g, '').split(/[,;]/)) {
+    const [label = '', said = '', ...more] = part.split('=')
     const dimension = labels.get(label)
     if (dimension === undefined || more.length > 0) continue
     if (said === 'yes') say(statement, dimension, 'y', `${label}=yes`)
@@ -202,7 +202,7 @@ function contentSignal(value: string, statement: UseStatement): void {
 /** TDMRep: 1 reserves, 0 does not; other values are as if it were absent, so they override nothing. */
 function reservation(value: string, stage: number, statement: UseStatement): void {
   // Two observers, or two headers joined: each value is a statement, and the no counts.
-  const values = value.split(',').map((one) => one.trim())
+  const values = value.replace(/[ \t]/g, '').split(',')
   if (!values.some((one) => one === '0' || one === '1')) return
   statement.topic = 'tdm'
   statement.stage = stage
@@ -225,11 +225,11 @@ const valuedDirectives = new Set([
  */
 function robotsDirectives(value: string, statement: UseStatement): void {
   for (const part of value.toLowerCase().split(',')) {
-    const [, name = '', rest = ''] = /^\s*([a-z0-9_.*-]{1,60})\s*:(.*)$/.exec(part) ?? []
+    const [, name = '', rest = ''] = /^[ \t]*([a-z0-9_.*-]{1,60})[ \t]*:(.*)$/s.exec(part) ?? []
     const isScoped = name !== '' && !valuedDirectives.has(name)
     if (isScoped && name !== ourName && name !== '*' && name !== 'robots') continue
-    // Pages also part them by white space.
-    for (const word of (isScoped ? rest : part).split(/[\s;]+/)) directive(word, statement)
+    // Pages also part them by spaces.
+    for (const word of (isScoped ? rest : part).split(/[ \t;]+/)) directive(word, statement)
   }
 }
 
@@ -270,8 +270,12 @@ function licenceTerms(name: string, value: string, statement: UseStatement): voi
   const words = value.split(' ')
   const after = (label: string) =>
     words.find((word) => word.startsWith(`${label}=`))?.slice(label.length + 1)
-  statement.topic = `licence ${after('url') ?? ''}`
-  statement.stage = 1
+  // As written: where the value was cut, its address stands at the end.
+  const address = statement.signal.value.split(' ').find((word) => word.startsWith('url='))
+  if (address !== undefined) {
+    statement.topic = `licence ${address.slice(4)}`
+    statement.stage = 1
+  }
   if (name === 'unreadable') {
     say(statement, 'train', 'n', 'a licence that cannot be read')
     return

@@ -384,8 +384,8 @@ def content_usage(value):
 def content_signal(value):
     names = {'ai-train': 'train', 'search': 'search', 'ai-input': 'aiInput'}
     found = {}
-    for part in re.split('[,;]', lower_ascii(value)):
-        words = [word.strip() for word in part.split('=')]
+    for part in re.split('[,;]', re.sub('[ \t]', '', lower_ascii(value))):
+        words = part.split('=')
         if len(words) == 2 and words[0] in names and words[1] in ('yes', 'no'):
             strictest(found, names[words[0]], words[1][0])
     return found
@@ -393,12 +393,12 @@ def content_signal(value):
 
 def robots_directives(value):
     for part in lower_ascii(value).split(','):
-        scope = re.match(r'\s*([a-z0-9_.*-]{1,60})\s*:', part)
+        scope = re.match(r'[ \t]*([a-z0-9_.*-]{1,60})[ \t]*:', part)
         if scope and scope[1] not in VALUED:
             if scope[1] not in ('gleaner', '*', 'robots'):
                 continue
             part = part[scope.end() :]
-        if {'noai', 'noimageai'} & set(re.split(r'[\s;]+', part)):
+        if {'noai', 'noimageai'} & set(re.split('[ \t;]+', part)):
             return {'train': 'n'}
     return {}
 
@@ -439,10 +439,10 @@ def strictest(found, name, value):
 def use_of(signals):
     """What signals say together: y, n or unknown of each kind of use."""
     found, reservations, doubtful = {}, {}, False
-    read = {
-        word for one in signals if one['source'] == 'rsl'
-        for word in one['value'].split(' ') if word.startswith('url=')
-    }  # fmt: skip
+    read = set()
+    for signal in signals:
+        if signal['source'] == 'rsl':
+            read.update([one for one in signal['value'].split(' ') if one.startswith('url=')][:1])
     for signal in signals:
         source, name, value = signal['source'], signal['name'], signal['value']
         whole = value
@@ -461,7 +461,7 @@ def use_of(signals):
         ):  # fmt: skip
             said = robots_directives(value)
         elif source in ('tdmrep', 'header', 'meta') and name == 'tdm-reservation':
-            values = [one.strip() for one in value.split(',')]
+            values = re.sub('[ \t]', '', value).split(',')
             if '1' in values or '0' in values:
                 stage = reservations.setdefault(source, {})
                 strictest(stage, 'tdm', 'n' if '1' in values else 'y')
