@@ -9,12 +9,16 @@ import { readConfig, type ServerConfig } from '../config.ts'
 import { type DomainList, domainList, listableNames, readDomains } from '../frontier/domain-list.ts'
 import { OperatorProblem, openCampaign, parseManifest, signCampaign } from '../operator.ts'
 import { addDomainList } from '../store/domain-list.ts'
+import { haltInForce } from '../store/halt.ts'
 import { loadOperatorKeys } from '../store/operator-keys.ts'
 import { json, onWorkspace, print, readGiven, withConfig } from './command.ts'
+import { addCampaignStateCommands, haltWords } from './halt.ts'
 
 /** `gleaner campaign …` */
 export function addCampaignCommands(program: Command) {
-  const campaign = program.command('campaign').description('create, sign and list campaigns')
+  const campaign = program
+    .command('campaign')
+    .description('create, sign, list, pause, resume and stop campaigns')
 
   withConfig(campaign.command('create'))
     .description(
@@ -88,6 +92,8 @@ export function addCampaignCommands(program: Command) {
       else process.stdout.write(text)
     })
 
+  addCampaignStateCommands(campaign)
+
   withConfig(campaign.command('list'))
     .description('list campaigns and how far they are')
     .addOption(json())
@@ -108,17 +114,21 @@ export function addCampaignCommands(program: Command) {
                 (select count(*) from record r where r.campaign = c.digest) as records
          from campaign c order by c.created_at, c.id`,
         )
+        const halt = await haltInForce(workspace.database.pool)
+        const campaigns = rows.map((row) => ({ ...row, digest: row.digest.toString('base64url') }))
+        const halted = halt ? `HALTED ${haltWords(halt)}. Go on with: gleaner resume\n` : ''
         print(
           flags.json,
-          { campaigns: rows.map((row) => ({ ...row, digest: row.digest.toString('base64url') })) },
+          { campaigns, halt },
           rows.length === 0
-            ? 'No campaign yet. Make one with: gleaner campaign create --help\n'
-            : rows
-                .map(
-                  (row) =>
-                    `${row.id}  ${row.state}  ${row.closed}/${row.pages} pages done, ${row.records} records  "${row.title}"\n`,
-                )
-                .join(''),
+            ? `${halted}No campaign yet. Make one with: gleaner campaign create --help\n`
+            : halted +
+                rows
+                  .map(
+                    (row) =>
+                      `${row.id}  ${row.state}  ${row.closed}/${row.pages} pages done, ${row.records} records  "${row.title}"\n`,
+                  )
+                  .join(''),
         )
       })
     })
