@@ -193,8 +193,12 @@ class LicenceReader {
     if (this.#list && this.#text.length < 1_000) this.#text += text
   }
 
-  onclosetag(tag: string): void {
+  onclosetag(tag: string, isImplied: boolean): void {
     switch (tag.split(':').at(-1)) {
+      case 'rsl':
+        // The file ends before its root does.
+        if (isImplied) this.isCut = true
+        break
       case 'permits':
       case 'prohibits':
         this.#list?.push(

@@ -140,7 +140,11 @@ function chosenHeaders(headers: ReadonlyMap<string, string>): FetchedObservation
 function licenceLinks(header: string): string | undefined {
   // A header this long is a list of pictures to load early.
   const links = header.slice(0, 8_192).split(/,(?=\s*<)/)
-  const licences = links.filter((link) => /;\s*rel\s*=\s*"?[^";]*\blicense\b/i.test(link))
+  const licences = links.filter((link) => {
+    const rel = /;\s*rel\s*=\s*(?:"([^"]*)"|([^\s;,"]*))/i.exec(link)
+    const relations = (rel?.[1] ?? rel?.[2] ?? '').toLowerCase()
+    return relations.split(/\s+/).includes('license')
+  })
   return licences.length === 0 ? undefined : licences.map((link) => link.trim()).join(', ')
 }
 

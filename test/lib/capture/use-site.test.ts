@@ -275,6 +275,11 @@ describe('an RSL licence', () => {
     ['another root', '<html xmlns="https://rslstandard.org/rsl"><rsl/></html>', 'n'],
     ['nothing in it', rsl(''), 'unknown'],
     ['an empty file', '', 'n'],
+    [
+      'a file that was cut',
+      whole('<permits type="usage">ai-train</permits>').replace('</rsl>', ''),
+      'n',
+    ],
     ['no file', null, 'n'],
     ['a file beyond all bounds', whole(' '.repeat(300_000)), 'n'],
     ['more than is read', rsl('<content url="/x"><license/></content>'.repeat(1_001)), 'n'],

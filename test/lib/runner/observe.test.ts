@@ -74,9 +74,11 @@ test('a statement never exceeds its bound, and use signals outlast other headers
   const headers = new Map(
     [
       'content-language',
+      'content-signal',
       'content-usage',
       'etag',
       'last-modified',
+      'link',
       'retry-after',
       'tdm-policy',
       'tdm-reservation',
@@ -89,6 +91,20 @@ test('a statement never exceeds its bound, and use signals outlast other headers
   expect(Object.keys(parsed.headers)).toContain('x-robots-tag')
   expect(Object.keys(parsed.headers)).not.toContain('etag')
   for (const value of Object.values(parsed.headers)) expect(value?.length).toBeLessThanOrEqual(256)
+})
+
+test.each([
+  ['<https://barley.example/license.xml>; rel="license"', true],
+  ['</l>; rel=license; type="application/rsl+xml"', true],
+  ['</l>; type="text/html"; REL = "copyright license"', true],
+  ['</l>; rel=license-ish', false],
+  ['</license>; rel=preload', false],
+  ['</l>; title="rel=license"', false],
+])('of a Link header %j is a licence: %s', async (link, expected) => {
+  const key = await generateKeyPair({ extractable: false })
+  const headers = new Map([['link', `</a,b.css>; rel=preload, ${link}, </next>; rel=next`]])
+  const { statement } = await observePage(lease, { ...page, headers }, key)
+  expect(JSON.parse(statement.statement).headers).toEqual(expected ? { link } : {})
 })
 
 test.each([
