@@ -2,7 +2,7 @@ import { canonicalJson } from '../../lib/protocol/canonical-json.ts'
 import type { LogEntry } from '../../lib/protocol/log-entry.ts'
 import { type OptOutTarget, optOutCovers, targetText } from '../frontier/opt-out.ts'
 import type { Database } from './database.ts'
-import { type Ring, ring } from './doorbell.ts'
+import { type Ring, recalls, ring } from './doorbell.ts'
 import { endLeases } from './leases.ts'
 import { appendToLog } from './log.ts'
 import { addOutcomes } from './outcomes.ts'
@@ -24,8 +24,6 @@ const tasksAtOnce = 2000
 const leasesAtOnce = 500
 /** Ids of records looked through by one statement: far below the statement timeout. */
 const recordsAtOnce = 20_000
-/** As the protocol's recall notice holds (lib/protocol/socket.ts), and pg_notify's 8,000 bytes. */
-const leasesARing = 64
 
 /**
  * Ends what is under way for each opt-out that is verified and not in the log yet: tasks close,
@@ -179,8 +177,8 @@ async function letGo(tx: Queryable, taskIds: readonly number[]) {
 /** Ends live leases of tasks that were closed so, and recalls them from their nodes. */
 async function recallLeases(tx: Queryable, optOut: Verified, hosts: readonly number[]) {
   // Leases before tasks before hosts (leases.ts). One that is being answered now has ended anyway.
-  const { rows } = await tx.query<{ id: Buffer; node: string }>(
-    `select l.id, encode(l.node_id, 'hex') as node from lease l join task t on t.id = l.task_id
+  const { rows } = await tx.query<{ leaseId: Buffer; nodeId: Buffer }>(
+    `select l.id as "leaseId", l.node_id as "nodeId" from lease l join task t on t.id = l.task_id
      where l.state = 'live' and l.host_id = any($1::bigint[])
        and t.state = 'closed' and t.reason = 'opted-out'
      order by l.id limit $2 for update of l skip locked`,
@@ -188,28 +186,12 @@ async function recallLeases(tx: Queryable, optOut: Verified, hosts: readonly num
   )
   const ended = await endLeases(
     tx,
-    rows.map(({ id }) => ({ id, reason: 'opted-out' })),
+    rows.map(({ leaseId }) => ({ id: leaseId, reason: 'opted-out' })),
     // Not `refused`: the request may have been sent, and the host's clock counts it.
     'expired',
   )
   await tx.query('update opt_out set leases = leases + $2 where id = $1', [optOut.id, ended])
-  const held = new Map<string, string[]>()
-  for (const { id, node } of rows) {
-    held.set(node, [...(held.get(node) ?? []), id.toString('base64url')])
-  }
-  await ring(
-    tx,
-    [...held].flatMap(([node, leases]) =>
-      Array.from(
-        { length: Math.ceil(leases.length / leasesARing) },
-        (_, n): Ring => ({
-          node,
-          notice: 'recall',
-          leases: leases.slice(n * leasesARing, (n + 1) * leasesARing),
-        }),
-      ),
-    ),
-  )
+  await ring(tx, recalls(rows))
   return rows.length
 }
 
@@ -255,9 +237,10 @@ async function markRecords(tx: Queryable, optOut: Verified, after: number): Prom
     [optOut.id, covered],
   )
   await tx.query(
-    `delete from document d using record r
+    // Known by its text, or where it has none by its bytes; both lead through the key.
+    `delete from document d using record r left join payload p on p.lease_id = r.payload_lease
      where r.id = any($1::bigint[]) and d.campaign = r.campaign
-       and d.text_digest = r.text_digest and d.record_id = r.id`,
+       and d.text_digest in (r.text_digest, p.digest) and d.record_id = r.id`,
     [covered],
   )
   await tx.query('update opt_out set records = records + $2 where id = $1', [

@@ -72,8 +72,8 @@ export function optOutStatusPage(optOut: OptOut, operatorContact: string): strin
     `Opting out ${optOut.target}`,
     html`<h1>Opting out <code>${optOut.target}</code></h1>
 <p class="lede">${summary(optOut)}</p>
-<p class="quiet">${covers(optOut)} This page can be read by anybody; keep its address to come back.</p>
-${optOut.state === 'waiting' ? proofSection(optOut) : null}
+<p class="quiet">${reach(optOut)} This page can be read by anybody; keep its address to come back.</p>
+${optOut.state === 'waiting' ? proofSection(optOut, operatorContact) : null}
 <h2>Steps</h2>
 <ol class="steps">
 ${steps(optOut)}
@@ -98,18 +98,19 @@ function summary({ state, leafIndex, expiresAt }: OptOut): Html {
   }
 }
 
-function covers({ scope, target }: OptOut): string {
+function reach({ scope, target, state }: OptOut): string {
+  const covers = state === 'verified' ? 'covers' : 'would cover'
   switch (scope) {
     case 'host':
-      return `It covers ${target}, whatever the scheme and port, and no other host.`
+      return `It ${covers} ${target}, whatever the scheme and port, and no other host.`
     case 'domain':
-      return `It covers ${target} and every host below it.`
+      return `It ${covers} ${target} and every host below it.`
     case 'prefix':
-      return `It covers ${target} and everything below it.`
+      return `It ${covers} ${target} and everything below it.`
   }
 }
 
-function proofSection({ id, proofs, looks }: OptOut): Html {
+function proofSection({ id, proofs, looks }: OptOut, operatorContact: string): Html {
   const elsewhere = looks.filter(({ at }) => at !== proofs.dns.name && at !== proofs.file.url)
   return html`<h2>Prove that it is yours</h2>
 <p>Do one of these two:</p>
@@ -134,13 +135,22 @@ ${
     ? null
     : html`<p>It counts as well at ${elsewhere.map(({ at }, n) => html`${n > 0 ? ' or ' : ''}<code>${at}</code>`)}.</p>`
 }
-<form action="/opt-out/${id}/check" method="post"><button>Check now</button></form>`
+<form action="/opt-out/${id}/check" method="post"><button>Check now</button></form>
+<p><a href="/opt-out/${id}">Look again</a> after some seconds: this page does not change by itself. DNS
+records can take hours to be seen everywhere. If you cannot publish either, write to
+${contact(operatorContact)}.</p>`
 }
 
 function steps(optOut: OptOut): Html[] {
   const { state, requestedAt, verifiedAt, reason, stopped, leafIndex } = optOut
   const isVerified = state === 'verified' || verifiedAt !== null
   const isCarriedOut = leafIndex !== null
+  if (state === 'failed') {
+    return [
+      step('done', 'Asked', time(requestedAt)),
+      step('failed', 'No proof found', html`${reason}`),
+    ]
+  }
   return [
     step('done', 'Asked', time(requestedAt)),
     isVerified && verifiedAt !== null
@@ -149,9 +159,7 @@ function steps(optOut: OptOut): Html[] {
           'Proof found',
           html`${time(verifiedAt)}${reason === null ? '' : ` · ${reason}`}`,
         )
-      : state === 'failed'
-        ? step('failed', 'No proof found', html`${reason}`)
-        : step('open', 'Proof', html`${reason ?? 'Not looked for yet.'}`),
+      : step('open', 'Proof', html`${reason ?? 'Not looked for yet.'}`),
     step(
       isCarriedOut ? 'done' : 'open',
       'Work stopped',
@@ -192,12 +200,10 @@ ${looks.map(
 </dl>`
 }
 
-function next({ state, scope, target, status }: OptOut, operatorContact: string): Html {
+function next({ state, scope, target }: OptOut, operatorContact: string): Html {
   switch (state) {
     case 'waiting':
-      return html`<p><a href="${new URL(status).pathname}">Look again</a> after some seconds: this page does not change by
-itself. DNS records can take hours to be seen everywhere. If you cannot publish either, write to
-${contact(operatorContact)}.</p>`
+      return html``
     case 'verified':
       return html`<h2>What next</h2>
 <p>You may take the record or the file away; the opt-out stays. To be fetched again, write to

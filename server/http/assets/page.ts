@@ -95,6 +95,7 @@ li { margin-bottom: 4px; }
 ul, ol { padding-left: 24px; }
 a { color: var(--field); text-underline-offset: 3px; }
 code, pre { font: 14px/20px ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
+h1 code, h2 code { font-size: 0.85em; line-height: inherit; }
 code { overflow-wrap: anywhere; background: var(--wash); padding: 2px 4px; border-radius: 4px; }
 pre, .link { display: block; padding: 12px; border: 1px solid var(--line); border-radius: 8px; background: var(--raised); white-space: pre-wrap; overflow-wrap: anywhere; }
 .link { margin: 12px 0; }

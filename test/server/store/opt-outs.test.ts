@@ -150,6 +150,7 @@ async function record(url: string, text: string, leaf: number, published = url) 
       rowJson: JSON.stringify({ title: 'see example.org', url: published }),
       salt: randomBytes(32),
       textDigest,
+      identity: textDigest,
       textBlob: 'blob',
       duplicate: await hasText(tx, campaign, textDigest),
       payloadLease: null,
@@ -403,7 +404,7 @@ describe('what a verified opt-out ends', () => {
     } finally {
       await doorbell.close()
     }
-    const recalls = rung.filter(({ notice }) => notice === 'recall')
+    const recalls = rung.filter((ring) => ring.notice === 'recall')
     expect(recalls.map(({ leases }) => leases?.length)).toEqual([64, 6])
     for (const { node: rungNode, leases } of recalls) {
       expect(rungNode).toBe(Buffer.from(node.nodeId).toString('hex'))
