@@ -162,7 +162,8 @@ test('DuckDB answers questions from the Parquet file', async () => {
   expect(intact.getRows()).toEqual([[5]])
   const asked = await connection.runAndReadAll(
     `select url_surtkey, url_query, url_host_registered_domain, gaps::int, attestations,
-       list_transform(use_signals, lambda signal: signal.name).list_sort()[1]
+       list_transform(use_signals, lambda signal: signal.name).list_sort()[1],
+       use_train, use_search, use_ai_input, use_tdm
      from ${source} where url_path = '/prices'`,
   )
   expect(asked.getRowsJson()).toEqual([
@@ -173,6 +174,10 @@ test('DuckDB answers questions from the Parquet file', async () => {
       2,
       3,
       'content-usage',
+      'n',
+      'y',
+      'unknown',
+      'y',
     ],
   ])
   connection.closeSync()
@@ -191,6 +196,10 @@ test('the card names every column and what is not proved', async () => {
   for (const { name } of columns) expect(card).toContain(`| \`${name}\` |`)
   expect(card).toMatch(/^---\npretty_name: "sample 2026-11-22"\nlicense: odc-by\nlanguage:\n- "el"/)
   expect(card).toContain('It does **not** prove')
+  expect(card).toContain('| `use_train` | 0 | 1 | 7 |\n| `use_search` | 1 | 0 | 7 |')
+  expect(card).toContain('| `use_tdm` | 1 | 0 | 7 |')
+  expect(card).toContain('- **noindex** (')
+  expect(card).toContain('Kept out of campaigns for ai-training or research.')
   expect(samplePages).toHaveLength(8)
 })
 
