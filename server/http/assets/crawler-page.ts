@@ -49,9 +49,9 @@ parts of a page are not loaded. Redirects are followed one by one.</li>
 <li>In brackets stands the contact of the campaign’s operator, who may be somebody else than the
 network’s, or of up to three where several campaigns could be asking. The header <code>From</code>
 is there when it is one e-mail address.</li>
-<li>Contributors without a browser send <code>User-Agent: Gleaner/0.1.0 (node)</code>. Files that
-belong to no campaign (a robots.txt that redirects to another host, the proof of an opt-out) are
-fetched by the network’s own server.</li>
+<li>Contributors without a browser send <code>User-Agent: Gleaner/0.1.0 (node)</code>. Sitemaps,
+files about use, a robots.txt that redirects to another host and the proof of an opt-out are fetched
+by the network’s own server, as <code>Gleaner/0.1.0 (auditor; +${operatorContact})</code>.</li>
 <li>The agent to name in robots.txt is <code>gleaner</code>.</li>
 </ul>
 <h3>Why there is no list of addresses</h3>
