@@ -40,6 +40,10 @@ withConfig(program.command('start'))
   .description('run the task server')
   .option('--host <address>', 'address to listen on (GLEANER_HOST, 127.0.0.1)')
   .option('--port <number>', 'port to listen on (GLEANER_PORT, 8437)')
+  .option(
+    '--metrics <host:port>',
+    'where /metrics and /healthz are answered, or "off" (GLEANER_METRICS, 127.0.0.1 and the next port)',
+  )
   .option('--origin <url>', 'where contributors reach this server (GLEANER_ORIGIN)')
   .option('--name <text>', 'name of the network, at its first start (GLEANER_NAME)')
   .option('--operator <text>', 'who runs it, at its first start (GLEANER_OPERATOR)')
@@ -72,7 +76,7 @@ withConfig(program.command('start'))
 
 function startText(
   config: ServerConfig,
-  server: { origin: string; joinLink: string; verifierKey: string },
+  server: { origin: string; joinLink: string; verifierKey: string; metricsOrigin: string | null },
   campaignCount: number,
   halted: { everything: { at: Date; reason: string | null } | null; paused: readonly string[] },
 ): string {
@@ -93,6 +97,7 @@ function startText(
   return `Gleaner listens on http://${config.host}:${new URL(server.origin).port || config.port}
   data        ${config.dataFolder}
   database    ${config.databaseUrl === null ? 'embedded PostgreSQL' : 'external PostgreSQL'}
+  metrics     ${server.metricsOrigin === null ? 'off' : `${server.metricsOrigin}/metrics and /healthz`}
   log key     ${server.verifierKey}
 
 Join link, for contributors:

@@ -11,6 +11,8 @@ export interface ServerConfig {
   postgresBinaries: string | null
   host: string
   port: number
+  /** Where `/metrics` and `/healthz` are answered; null nowhere. */
+  metrics: { host: string; port: number } | null
   /** Where contributors reach the server, for the join link. */
   publicOrigin: string
   networkName: string
@@ -42,11 +44,22 @@ const wholeNumber = (most: number) =>
     .pipe(z.number().max(most))
 
 /** In a URL an IPv6 address stands in brackets. */
-const inUrl = (host: string) => (host.includes(':') ? `[${host}]` : host)
+export const inUrl = (host: string) => (host.includes(':') ? `[${host}]` : host)
 const host = z
   .string()
   .regex(/^[^\s/?#@[\]]+$/)
   .refine((given) => URL.canParse(`http://${inUrl(given)}`))
+
+/** `HOST:PORT`, an IPv6 address in brackets as in a URL. */
+const listenAddress = z
+  .string()
+  .regex(/^(\[[0-9A-Fa-f:.]+\]|[^\s/?#@[\]:]+):\d{1,5}$/)
+  .transform((given) => {
+    const colon = given.lastIndexOf(':')
+    const port = Number(given.slice(colon + 1))
+    return { host: given.slice(0, colon).replace(/^\[|\]$/g, ''), port }
+  })
+  .refine(({ host, port }) => port <= 65_535 && URL.canParse(`http://${inUrl(host)}`))
 
 const variables = {
   GLEANER_DATA: { schema: z.string().min(1), accepts: 'a folder' },
@@ -65,6 +78,10 @@ const variables = {
   GLEANER_PORT: {
     schema: wholeNumber(65_535),
     accepts: 'a port from 0 (any free one) to 65535',
+  },
+  GLEANER_METRICS: {
+    schema: z.union([z.literal('off').transform(() => null), listenAddress]),
+    accepts: '"off", or an address and port such as 127.0.0.1:9437 or [::1]:9437',
   },
   GLEANER_ORIGIN: { schema: origin, accepts: 'an origin such as https://gleaner.example' },
   GLEANER_NAME: { schema: z.string().min(1).max(100), accepts: 'a name of 1 to 100 characters' },
@@ -95,6 +112,7 @@ export interface ConfigFlags {
   postgres?: string | undefined
   host?: string | undefined
   port?: string | undefined
+  metrics?: string | undefined
   origin?: string | undefined
   name?: string | undefined
   operator?: string | undefined
@@ -110,6 +128,7 @@ const flagOf: Record<Variable, [keyof ConfigFlags, string]> = {
   GLEANER_POSTGRES: ['postgres', '--postgres'],
   GLEANER_HOST: ['host', '--host'],
   GLEANER_PORT: ['port', '--port'],
+  GLEANER_METRICS: ['metrics', '--metrics'],
   GLEANER_ORIGIN: ['origin', '--origin'],
   GLEANER_NAME: ['name', '--name'],
   GLEANER_OPERATOR: ['operator', '--operator'],
@@ -135,13 +154,16 @@ export function readConfig(
   flags: ConfigFlags,
   environment: Record<string, string | undefined>,
 ): ServerConfig {
+  // A variable that is set and empty is as if it were not set.
+  const isGiven = (variable: Variable) =>
+    flags[flagOf[variable][0]] !== undefined || (environment[variable] ?? '') !== ''
   const read = <V extends Variable>(
     variable: V,
   ): z.infer<(typeof variables)[V]['schema']> | null => {
     const [flag, flagName] = flagOf[variable]
     const fromFlag = flags[flag]
     const given = fromFlag ?? environment[variable]
-    if (given === undefined || (given === '' && fromFlag === undefined)) return null
+    if (given === undefined || !isGiven(variable)) return null
     const parsed = variables[variable].schema.safeParse(given)
     if (!parsed.success) {
       const place = fromFlag === undefined ? variable : flagName
@@ -160,6 +182,8 @@ export function readConfig(
     /\/$/,
     '',
   )
+  // Of this machine alone unless said: what it counts is the operator's business.
+  const metricsPort = port === 0 ? 0 : port === 65_535 ? port - 1 : port + 1
   const name = read('GLEANER_NAME') ?? 'A Gleaner network'
   return {
     dataFolder: resolve(read('GLEANER_DATA') ?? defaultDataFolder()),
@@ -167,6 +191,9 @@ export function readConfig(
     postgresBinaries: read('GLEANER_POSTGRES'),
     host,
     port,
+    metrics: isGiven('GLEANER_METRICS')
+      ? read('GLEANER_METRICS')
+      : { host: '127.0.0.1', port: metricsPort },
     publicOrigin,
     networkName: name,
     operatorName: read('GLEANER_OPERATOR') ?? name,

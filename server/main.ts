@@ -9,9 +9,10 @@ import { fromBase64Url } from '../lib/crypto/base64.ts'
 import { sha256 } from '../lib/crypto/digest.ts'
 import type { AuditorOptions } from './auditor/run-auditor.ts'
 import { startAuditor } from './auditor/start-auditor.ts'
-import { ConfigProblem, type ServerConfig } from './config.ts'
+import { ConfigProblem, inUrl, type ServerConfig } from './config.ts'
 import { createApp } from './http/app.ts'
 import { meterUpgradeHandler } from './http/meter.ts'
+import { createMetrics } from './http/metrics.ts'
 import { registerNodeRoutes } from './http/node-routes.ts'
 import { registerOptOutRoutes } from './http/opt-out-routes.ts'
 import { registerPublicRoutes } from './http/public-routes.ts'
@@ -35,6 +36,8 @@ export interface RunningServer {
   joinLink: string
   verifierKey: string
   workspace: OpenWorkspace
+  /** Where `/metrics` and `/healthz` are answered; null when they are off. */
+  metricsOrigin: string | null
   /** Since the start, as sockets count it. */
   traffic(): Traffic
   /** Resolves when the server cannot go on: its database ended and would not start again. */
@@ -69,6 +72,13 @@ export async function startServer(
     })
     const { database, blobs, keys } = workspace
     const app = createApp({ log, trustedProxies: config.trustedProxies })
+    const doorbells = createDoorbells({
+      db: database.pool,
+      log,
+      trustedProxies: config.trustedProxies,
+    })
+    const metrics = createMetrics({ db: database.pool, log, doorbells })
+    metrics.watch(app)
     registerPublicRoutes(app, {
       db: database.pool,
       networkName: config.networkName,
@@ -84,11 +94,6 @@ export async function startServer(
     const leaseMs = options.leaseMs ?? grantWork.validForMs
     registerNodeRoutes(app, { database, blobs, keys, leaseMs })
     const traffic = countTraffic(app.server)
-    const doorbells = createDoorbells({
-      db: database.pool,
-      log,
-      trustedProxies: config.trustedProxies,
-    })
     const meter = meterUpgradeHandler({
       authenticate: async (token) => {
         const { rows } = await database.pool.query(
@@ -110,19 +115,19 @@ export async function startServer(
       meter.close()
       await app.close()
     })
-    try {
-      await app.listen({ host: config.host, port: config.port })
-    } catch (error) {
-      const { code, message } = error as NodeJS.ErrnoException
-      if (/^(EADDRNOTAVAIL|EACCES|ENOTFOUND|EAI_AGAIN)$/.test(code ?? '')) {
-        throw new ConfigProblem(
-          `The server cannot listen on port ${config.port} of ${config.host}: ${message}. Give an address of this machine with --host or GLEANER_HOST, and a port that may be used with --port or GLEANER_PORT.`,
-        )
-      }
-      if (code !== 'EADDRINUSE') throw error
-      throw new PortTaken(
-        `Port ${config.port} on ${config.host} is taken by another program. Stop it, or choose another with --port or GLEANER_PORT (0 takes any free one).`,
+    await app
+      .listen({ host: config.host, port: config.port })
+      .catch(
+        cannotListen(config, 'The server', ['--host or GLEANER_HOST', '--port or GLEANER_PORT']),
       )
+    let metricsOrigin: string | null = null
+    if (config.metrics !== null) {
+      const flag = '--metrics or GLEANER_METRICS'
+      const { port } = await metrics
+        .listen(config.metrics)
+        .catch(cannotListen(config.metrics, 'Metrics', [flag, flag]))
+      metricsOrigin = `http://${inUrl(config.metrics.host)}:${port}`
+      stops.push(() => metrics.close())
     }
     const rings = await listenForRings({
       connection: workspace.connection,
@@ -162,6 +167,7 @@ export async function startServer(
       joinLink: `${origin}/join#${keys.campaign.fingerprint}`,
       verifierKey: logSigner(workspace.logOrigin, keys.log).verifierKey,
       workspace,
+      metricsOrigin,
       traffic,
       failed: keepDatabase(config, workspace, log, () => stops.length === 0),
       stop,
@@ -169,6 +175,26 @@ export async function startServer(
   } catch (error) {
     await stop()
     throw error
+  }
+}
+
+/** Turns the failure to listen somewhere into a sentence that names what to change. */
+function cannotListen(
+  { host, port }: { host: string; port: number },
+  who: string,
+  [hostFlag, portFlag]: [string, string],
+) {
+  return (error: NodeJS.ErrnoException): never => {
+    if (/^(EADDRNOTAVAIL|EACCES|ENOTFOUND|EAI_AGAIN)$/.test(error.code ?? '')) {
+      throw new ConfigProblem(
+        `${who} cannot listen on port ${port} of ${host}: ${error.message}. Give an address of this machine with ${hostFlag}, and a port that may be used with ${portFlag}.`,
+      )
+    }
+    if (error.code !== 'EADDRINUSE') throw error
+    const off = who === 'Metrics' ? ', or "off"' : ''
+    throw new PortTaken(
+      `Port ${port} on ${host}${who === 'Metrics' ? ', where metrics are to be,' : ''} is taken by another program. Stop it, or choose another with ${portFlag} (0 takes any free one${off}).`,
+    )
   }
 }
 

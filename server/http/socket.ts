@@ -167,6 +167,8 @@ export function createDoorbells(options: { db: Queryable; log: Logger; trustedPr
       for (const socket of waiting) send(socket, { type: 'pong' })
       waiting.clear()
     },
+    /** False while it may have missed a halt; then no ping is answered. */
+    knowsHalts: knows,
     /** Nodes' sockets that are open and have said who they are. */
     count(): number {
       let open = 0

@@ -37,6 +37,22 @@ const wrong: [
     'from 0 (any free one) to 65535',
   ],
   [
+    'GLEANER_METRICS',
+    '--metrics',
+    'metrics',
+    [
+      'on',
+      '9437',
+      ':9437',
+      '127.0.0.1',
+      '127.0.0.1:65536',
+      '::1:9437',
+      '300.1.1.1:1',
+      'http://x:1',
+    ],
+    '"off", or an address and port such as 127.0.0.1:9437',
+  ],
+  [
     'GLEANER_ORIGIN',
     '--origin',
     'origin',
@@ -106,6 +122,7 @@ test('without flags and environment there is a default for everything', () => {
     postgresBinaries: null,
     host: '127.0.0.1',
     port: 8437,
+    metrics: { host: '127.0.0.1', port: 8438 },
     publicOrigin: 'http://127.0.0.1:8437',
     networkName: 'A Gleaner network',
     operatorName: 'A Gleaner network',
@@ -134,6 +151,7 @@ test('the environment is read', () => {
         GLEANER_POSTGRES: 'system',
         GLEANER_HOST: '0.0.0.0',
         GLEANER_PORT: '80',
+        GLEANER_METRICS: '10.0.0.7:9437',
         GLEANER_ORIGIN: 'https://gleaner.example/',
         GLEANER_NAME: 'Barley',
         GLEANER_OPERATOR: 'Barley e. V.',
@@ -149,6 +167,7 @@ test('the environment is read', () => {
     postgresBinaries: 'system',
     host: '0.0.0.0',
     port: 80,
+    metrics: { host: '10.0.0.7', port: 9437 },
     publicOrigin: 'https://gleaner.example',
     networkName: 'Barley',
     operatorName: 'Barley e. V.',
@@ -186,3 +205,18 @@ test('the origin follows host and port, an IPv6 address in brackets', () => {
     logOrigin: '[::1]/log',
   })
 })
+
+test.each([
+  [{}, {}, { host: '127.0.0.1', port: 8438 }],
+  [{ port: '0' }, {}, { host: '127.0.0.1', port: 0 }],
+  [{ port: '65535', host: '0.0.0.0' }, {}, { host: '127.0.0.1', port: 65_534 }],
+  [{ metrics: 'off' }, {}, null],
+  [{}, { GLEANER_METRICS: 'off' }, null],
+  [{ metrics: '0.0.0.0:0' }, { GLEANER_METRICS: 'off' }, { host: '0.0.0.0', port: 0 }],
+  [{ metrics: '[::1]:9437' }, {}, { host: '::1', port: 9437 }],
+] as [ConfigFlags, Record<string, string>, unknown][])(
+  'with %j and %j metrics are at %j',
+  (flags, environment, expected) => {
+    expect(readConfig(flags, environment).metrics).toEqual(expected)
+  },
+)

@@ -22,7 +22,11 @@ async function perform(command: Command): Promise<object> {
   if (command.do === 'start') {
     armStrikes(command.strikes)
     const { data, port } = command
-    const config = readConfig({ data, port, postgres: process.env.GLEANER_POSTGRES }, {})
+    const config = readConfig(
+      // Only the server's own port is known to be free.
+      { data, port, metrics: 'off', postgres: process.env.GLEANER_POSTGRES },
+      {},
+    )
     const log = pino({ level: 'warn' }, pino.destination({ fd: 2, sync: true }))
     server = await startServer(config, log, {
       scopeRules: { loopbackAllowed: false },
