@@ -136,13 +136,14 @@ async function observersOf(
     asks: { kind: string; state: string; text: string | null }[] | null
     attested: { text: string; gaps: number }[] | null
   }>(
-    `select o.lease_id, o.task_id, l.account_id, o.statement, s.list, p.lease_id is not null as has_payload,
+    // The account by a look of its own: joined, the planner may read all leases.
+    `select o.lease_id, o.task_id, (select l.account_id from lease l where l.id = o.lease_id) as account_id, o.statement, s.list, p.lease_id is not null as has_payload,
             a.analysis, a.list as analysis_list,
             (select jsonb_agg(jsonb_build_object('kind', f.kind, 'state', f.state, 'text', f.request->>'text'))
                from follow_up f where f.lease_id = o.lease_id) as asks,
             (select jsonb_agg(jsonb_build_object('text', encode(t.text_digest, 'hex'), 'gaps', t.gaps))
                from attestation t where t.lease_id = o.lease_id) as attested
-     from observation o join lease l on l.id = o.lease_id
+     from observation o
      left join sentence_list s on s.lease_id = o.lease_id
      left join payload p on p.lease_id = o.lease_id
      left join analysis a on a.lease_id = o.lease_id
@@ -201,7 +202,8 @@ async function firstDays(tx: Queryable, ids: readonly number[]): Promise<Map<num
 async function liveLeases(tx: Queryable, ids: readonly number[]): Promise<Map<number, number>> {
   const { rows } = await tx.query<{ task_id: number; live: number }>(
     `select task_id, count(*) as live from lease
-     where task_id = any($1::bigint[]) and state = 'live' group by task_id`,
+     -- As in endLeases: by task, not by all that is live.
+     where task_id = any($1::bigint[]) and state || '' = 'live' group by task_id`,
     [ids],
   )
   return new Map(rows.map((row) => [row.task_id, row.live]))

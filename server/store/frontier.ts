@@ -599,8 +599,10 @@ export async function revisitPages(tx: Queryable, limit: number): Promise<number
   const { rows } = await tx.query<{ host_id: number }>(
     `with due as (
        select p.campaign, p.url_digest from page p
-       join campaign c on c.digest = p.campaign and c.state = 'running'
-       where p.due_at <= now() order by p.due_at limit $1 for no key update of p skip locked
+       where p.due_at <= now()
+         -- Not a join: by campaign, all of its pages would be read.
+         and (select c.state from campaign c where c.digest = p.campaign) = 'running'
+       order by p.due_at limit $1 for no key update of p skip locked
      ), taken as (
        update page p set due_at = null from due
        where p.campaign = due.campaign and p.url_digest = due.url_digest

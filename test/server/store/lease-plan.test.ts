@@ -4,7 +4,7 @@ import { sha256 } from '../../../lib/crypto/digest.ts'
 import { drawObservers, takeTasksWithNews } from '../../../server/store/facts.ts'
 import { askForRobots, pagesToDecide, revisitPages } from '../../../server/store/frontier.ts'
 import { endLeases, expireLeases, grantLeases } from '../../../server/store/leases.ts'
-import { acceptObservations } from '../../../server/store/observations.ts'
+import { acceptObservations, type SignedObservation } from '../../../server/store/observations.ts'
 import type { Queryable } from '../../../server/store/queryable.ts'
 import { campaignOver } from '../../lib/runner/operator.ts'
 import { openTestDatabase, type TestDatabase } from './test-database.ts'
@@ -13,7 +13,7 @@ import { openTestDatabase, type TestDatabase } from './test-database.ts'
 // what is asked of it are the statements that the code sends, each explained just before it runs.
 
 const tasks = 50_000
-const tasksPerHost = 20
+const tasksPerHost = 2
 const nodes = 60
 const hosts = tasks / tasksPerHost
 
@@ -38,27 +38,105 @@ describe.each([
   afterAll(() => database.close())
 
   /** Everything that a piece of work reads, by statement, and what is wrong with it. */
-  async function plansOf(work: (tx: Queryable) => Promise<unknown>) {
+  async function plansOf(work: Work) {
     const plans: Plan[] = []
-    await database.transaction((tx) => work(explaining(tx, plans)))
+    // Taken back: each test finds what the last one found.
+    await database
+      .transaction(async (tx) => {
+        await work(explaining(tx, plans), tx)
+        throw new TakenBack()
+      })
+      .catch((error: unknown) => {
+        if (!(error instanceof TakenBack)) throw error
+      })
     return plans
   }
-  const wrong = (plans: readonly Plan[]) => plans.flatMap(faults)
-  const indexes = (plans: readonly Plan[]) => [...new Set(plans.flatMap(indexesOf))]
-
-  test('a lease call looks up ready hosts, and the open tasks of those', async () => {
-    const plans = await plansOf((tx) => grantTo(tx, 1))
-    expect(wrong(plans)).toEqual([])
-    expect(indexes(plans)).toEqual(
-      expect.arrayContaining(['queue_due', 'host_pkey', 'task_open', 'lease_task']),
-    )
+  test.each<[string, Work, string[]]>([
+    [
+      'a lease call looks up ready hosts, and the open tasks of those',
+      (tx) => grantTo(tx, 1),
+      ['queue_due', 'host_pkey', 'task_open', 'task_fresh', 'lease_task'],
+    ],
+    [
+      'observations are taken lease by lease',
+      async (tx, aside) => acceptObservations(tx, nodeId(5), await observationsOf(aside, 5)),
+      ['lease_pkey', 'task_pkey', 'host_pkey'],
+    ],
+    [
+      'leases are given back one by one',
+      async (tx, aside) => endLeases(tx, await liveLeases(aside, 9), 'refused'),
+      ['lease_pkey', 'task_pkey', 'host_pkey'],
+    ],
+    ['the oldest leases run out', (tx) => expireLeases(tx, 32), ['lease_live', 'task_pkey']],
+    [
+      'tasks with news are found by their mark, and their facts by task',
+      (tx) => takeTasksWithNews(tx, 64),
+      ['task_news', 'lease_task', 'observation_task'],
+    ],
+    ['pages to decide are found by their mark', (tx) => pagesToDecide(tx, 500), ['task_found']],
+    ['pages are visited again when they are due', (tx) => revisitPages(tx, 500), ['page_due']],
+    [
+      'robots.txt is asked for where it is due',
+      (tx) => askForRobots(tx, 100, sha256),
+      ['host_robots_due', 'host_pkey'],
+    ],
+    [
+      'nodes to ring are drawn without looking at every lease',
+      async (tx, aside) => drawObservers(tx, await openTasks(aside)),
+      ['lease_task', 'task_pkey'],
+    ],
+  ])('%s', async (_, work, intended) => {
+    const plans = await plansOf(work)
+    expect(plans.flatMap((plan) => faults(plan, analyse))).toEqual([])
+    expect([...new Set(plans.flatMap(indexesOf))]).toEqual(expect.arrayContaining(intended))
   })
 })
+
+class TakenBack extends Error {}
+
+const nodeId = (node: number) => sha256(`node ${node}`)
+
+/** What is done, explained, and beside it the same transaction for what the test itself wants to know. */
+type Work = (tx: Queryable, aside: Queryable) => Promise<unknown>
+
+async function openTasks(aside: Queryable) {
+  const { rows } = await aside.query<{ id: number }>(
+    `select id from task where state = 'open' and granted > 0 limit 32`,
+  )
+  return rows.map(({ id }) => id)
+}
+
+/** Some live leases of a node. */
+async function liveLeases(aside: Queryable, node: number) {
+  const { rows } = await aside.query<{ id: Buffer }>(
+    `select id from lease where node_id = $1 and state = 'live' and expires_at > now() limit 32`,
+    [nodeId(node)],
+  )
+  if (rows.length === 0) throw new Error(`node ${node} has no live lease`)
+  return rows.map(({ id }) => ({ id, reason: 'paused' }))
+}
+
+async function observationsOf(aside: Queryable, node: number) {
+  const leases = await liveLeases(aside, node)
+  return leases.map(({ id }): SignedObservation => {
+    const observation = {
+      version: 1 as const,
+      outcome: 'failed' as const,
+      lease: id.toString('base64url'),
+      reason: 'unsupported-type' as const,
+      totalMs: 20,
+      wireBytes: 0,
+    }
+    const key = randomBytes(32)
+    const statement = JSON.stringify(observation)
+    return { leaseId: id, statement, key, signature: randomBytes(64), observation }
+  })
+}
 
 /** Leases for a node, as its call would get them. */
 function grantTo(tx: Queryable, node: number) {
   return grantLeases(tx, {
-    nodeId: sha256(`node ${node}`),
+    nodeId: nodeId(node),
     accountId: sha256(`account ${node}`),
     block: `10.0.${node}.0/24`,
     campaigns: [campaign],
@@ -109,14 +187,18 @@ function indexesOf({ root }: Plan): string[] {
 }
 
 /** Scans of growing tables that read all of them, or all of an index. */
-function faults({ statement, root }: Plan): string[] {
+function faults({ statement, root }: Plan, analysed: boolean): string[] {
+  // One row a host: in the minute before autovacuum first counts it, reading it costs milliseconds.
+  const judged = [...growing].filter((table) => analysed || table !== 'queue')
   return nodesOf(root).flatMap((node) => {
     const table = node['Relation Name']
     const index = node['Index Name']
-    if (node['Node Type'] === 'Seq Scan' && table !== undefined && growing.has(table)) {
+    if (node['Node Type'] === 'Seq Scan' && table !== undefined && judged.includes(table)) {
       return [`all of ${table}: ${statement}`]
     }
     if (index === undefined || node['Index Cond'] !== undefined || readWhole.has(index)) return []
+    // Indexes are named after their table.
+    if (!judged.some((one) => index.startsWith(`${one}_`))) return []
     return [`all of ${index}: ${statement}`]
   })
 }
@@ -184,24 +266,36 @@ async function load(database: TestDatabase) {
   )
 }
 
-/** One lease on each of half of the hosts: some live, some run out, most answered. */
+const statement = JSON.stringify({
+  version: 1,
+  outcome: 'failed',
+  lease: 'AAAAAAAAAAAAAAAAAAAAAA',
+  reason: 'unsupported-type',
+  totalMs: 20,
+  wireBytes: 0,
+})
+
+/** A lease of most open tasks: the first of some hosts live, of some run out, all others observed. */
 async function putLeases(database: TestDatabase) {
   await database.pool.query(
     `with leased as (
-       select distinct on (host_id) id, host_id from task where state = 'open' order by host_id, id
+       select id, host_id, host_id % 4 = 0 and row_number() over (partition by host_id order by id) = 1 as live
+       from task where state = 'open' and id % 11 <> 3
      ), written as (
        insert into lease (id, task_id, host_id, node_id, account_id, block, nonce, state, issued_at, expires_at)
        select substr(sha256(convert_to('lease ' || l.id, 'UTF8')), 1, 16), l.id, l.host_id, n.id, n.account_id,
-              'elsewhere', '\\x00', case when l.host_id % 4 = 0 then 'live' else 'answered' end,
+              'elsewhere', '\\x00', case when l.live then 'live' else 'answered' end,
               now() - interval '2 minutes',
               now() + case when l.host_id % 8 = 0 then interval '-1 second' else interval '1 minute' end
        from leased l join node n on n.id = sha256(convert_to('node ' || 1 + l.host_id % $1, 'UTF8'))
-       where l.host_id % 2 = 0
-       returning task_id, host_id, state
+       returning id, task_id, host_id, state
+     ), observed as (
+       insert into observation (lease_id, task_id, statement, key, signature)
+       select id, task_id, $2, sha256(id), '\\x00' from written where state = 'answered'
      ), counted as (
        update task t set granted = 1 from written w where t.id = w.task_id
      )
      update host h set in_flight = 1 from written w where h.id = w.host_id and w.state = 'live'`,
-    [nodes],
+    [nodes, statement],
   )
 }
