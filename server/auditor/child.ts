@@ -30,6 +30,8 @@ export function serveParent() {
   }
   // The kernel closes the channel when the parent dies, SIGKILL included.
   process.once('disconnect', end)
+  // It died while this process was still loading.
+  if (!process.connected) return end()
   process.on('message', (message: ToAuditor) => {
     if (message === 'stop') end()
     else if (!isEnding) stop = start(message)

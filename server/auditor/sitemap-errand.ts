@@ -34,16 +34,16 @@ export async function sitemapErrand(
   if (!digest || !manifest) return { kind: 'failed', reason: 'Its campaign is over.' }
   const counts = { found: 0, taken: 0, sitemaps: 0 }
 
-  async function handOn(items: readonly SitemapItem[], base: string) {
+  async function handOn(items: readonly SitemapItem[], { base, isFeed }: Origin) {
     const nowMs = tools.now()
     const pages = items.flatMap((item) => {
-      const url = item.kind === 'page' ? absolute(item.url, base) : null
+      const url = item.kind === 'page' ? absolute(item.url, isFeed ? base : undefined) : null
       if (item.kind !== 'page' || url === null) return []
       // Nobody linked to it: as far from a seed as a page that a seed links.
       return [{ url: url.href, as: 'sitemap' as const, depth: 1, given: urgencyOf(item, nowMs) }]
     })
     const sitemaps = items.flatMap((item) => {
-      const url = item.kind === 'sitemap' ? absolute(item.url, base) : null
+      const url = item.kind === 'sitemap' ? absolute(item.url, undefined) : null
       return url !== null && isSameOwner(url, base) ? [url.href] : []
     })
     const taken = await database.transaction(async (tx) => {
@@ -82,10 +82,14 @@ export async function sitemapErrand(
     const notes: string[] = []
     const tell = { isCut: false }
     const waiting: SitemapItem[] = []
+    const origin = (): Origin => ({
+      base: answer.url,
+      isFeed: reader.format === 'rss' || reader.format === 'atom',
+    })
     try {
       for await (const text of sitemapText(answer.body, maxBytes, tell)) {
         waiting.push(...reader.write(text))
-        while (waiting.length >= batchSize) await handOn(waiting.splice(0, batchSize), answer.url)
+        while (waiting.length >= batchSize) await handOn(waiting.splice(0, batchSize), origin())
         if (reader.stopped !== null) break
       }
       // Of an element that was cut the rest is missing: it counts for nothing.
@@ -94,7 +98,7 @@ export async function sitemapErrand(
       if (!(error instanceof BrokenGzip)) throw error
       notes.push(error.message)
     }
-    while (waiting.length > 0) await handOn(waiting.splice(0, batchSize), answer.url)
+    while (waiting.length > 0) await handOn(waiting.splice(0, batchSize), origin())
     if (reader.format === null) {
       const why = reader.stopped ?? notes[0] ?? 'it is neither XML nor a list of addresses'
       return { kind: 'done', reason: `no sitemap: ${why}` }
@@ -135,8 +139,13 @@ export async function sitemapErrand(
   }
 }
 
-/** Addresses in a sitemap are whole; those of feeds may not be. */
-function absolute(given: string, base: string): URL | null {
+/** Addresses in a sitemap are whole; those of feeds need not be. */
+interface Origin {
+  base: string
+  isFeed: boolean
+}
+
+function absolute(given: string, base: string | undefined): URL | null {
   return URL.canParse(given, base) ? new URL(given, base) : null
 }
 
