@@ -247,7 +247,12 @@ async function scrapy(about: {
       ...['-m', 'scrapy', 'runspider', spider, '-a', `start=${origin}/index.html`, '-o', file],
       ...settings.flatMap((setting) => ['-s', setting]),
     ],
-    { stdio: ['ignore', 'ignore', 'inherit'], cwd: about.folder },
+    {
+      stdio: ['ignore', 'ignore', 'inherit'],
+      cwd: about.folder,
+      // Else it leaves a __pycache__ beside the spider.
+      env: { ...process.env, PYTHONDONTWRITEBYTECODE: '1' },
+    },
   )
   about.onStop(async () => child.kill('SIGKILL'))
   const code = await new Promise<number | null>((resolve, reject) => {
