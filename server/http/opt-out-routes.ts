@@ -203,7 +203,7 @@ function idGiven(id: string): Uint8Array {
 const notKnown = () =>
   new HttpProblem(
     'not-found',
-    'No opt-out has this id. A request without a proof is forgotten after 37 days; ask again then.',
+    'No opt-out has this id. Ask again with the same target: a request that waits is found by it.',
   )
 
 async function messageOf(db: Queryable, stored: StoredOptOut, origin: string): Promise<OptOut> {

@@ -244,29 +244,24 @@ export async function optOutOfHost(db: Queryable, host: string): Promise<StoredO
   return rows[0] ?? null
 }
 
-/** How long a failed request can still be read on its page. */
-const failedDays = 30
-
 /**
- * Requests without a proof end after seven days and are forgotten thirty days later; those that wait
- * get their next look. Bounded by how many may wait.
+ * Requests without a proof end after seven days; those that wait get their next look. Bounded by how
+ * many may wait. Ended ones stay readable: at most a thousand come to be in seven days.
  */
 export async function keepOptOuts(tx: Queryable): Promise<number> {
   const ended = await endUnproven(tx)
-  const { rows: gone } = await tx.query<{ id: Buffer }>(
-    `select id from opt_out where state = 'failed' and requested_at < now() - $1 * interval '1 day'
-     order by id limit 100 for update skip locked`,
-    [failedDays + waitingMs / 86_400_000],
+  const { rows: waiting } = await tx.query<{ id: Buffer }>(
+    `select id from opt_out where state = 'waiting'`,
   )
-  const ids = [gone.map(({ id }) => id)]
-  await tx.query('delete from auditor_task where opt_out = any($1::bytea[])', ids)
-  await tx.query('delete from opt_out where id = any($1::bytea[])', ids)
+  if (waiting.length === 0) return ended
   const { rows: looked } = await tx.query<{ id: number; requested_at: Date; done_at: Date }>(
     `select a.id, o.requested_at, coalesce(a.done_at, now()) as done_at
-     from opt_out o join auditor_task a on a.opt_out = o.id
-     where o.state = 'waiting' and a.state in ('done', 'failed')
+     from auditor_task a join opt_out o on o.id = a.opt_out
+     where a.opt_out = any($1::bytea[]) and a.state in ('done', 'failed')
      order by a.id limit 1000 for no key update of a skip locked`,
+    [waiting.map(({ id }) => id)],
   )
+  if (looked.length === 0) return ended
   await tx.query(
     `update auditor_task a set state = 'due', due_at = next.at
      from unnest($1::bigint[], $2::timestamptz[]) as next (id, at) where a.id = next.id`,
@@ -275,7 +270,7 @@ export async function keepOptOuts(tx: Queryable): Promise<number> {
       looked.map((one) => new Date(nextLookMs(one.requested_at.getTime(), one.done_at.getTime()))),
     ],
   )
-  return ended + gone.length + looked.length
+  return ended + looked.length
 }
 
 async function endUnproven(tx: Queryable): Promise<number> {
