@@ -31,7 +31,8 @@ export interface AuditorTask {
 
 /**
  * Asks the auditor; what it has done before, it does again. Asking for what is under way changes
- * nothing, nor does asking for a sitemap below itself: an index in a cycle ends.
+ * nothing, nor does asking for a sitemap below itself: an index in a cycle ends. Targets that cannot
+ * be addresses are left out.
  *
  * @param unlessDoneWithinMs leaves out what was done so lately
  */
@@ -40,7 +41,8 @@ export async function addAuditorTasks(
   tasks: readonly NewAuditorTask[],
   { unlessDoneWithinMs = 0 }: { unlessDoneWithinMs?: number } = {},
 ) {
-  if (tasks.length === 0) return
+  const storable = tasks.filter(({ target }) => isStorable(target))
+  if (storable.length === 0) return
   await tx.query(
     `insert into auditor_task (kind, target, host_id, campaign, opt_out, depth)
      select distinct on (1, 2, 4, 5) a.* from unnest($1::text[], $2::text[], $3::bigint[], $4::bytea[], $5::bytea[], $6::int[])
@@ -51,15 +53,28 @@ export async function addAuditorTasks(
        where auditor_task.state in ('done', 'failed') and auditor_task.depth >= excluded.depth
          and coalesce(auditor_task.done_at, '-infinity') <= now() - $7 * interval '1 millisecond'`,
     [
-      tasks.map(({ kind }) => kind),
-      tasks.map(({ target }) => target),
-      tasks.map(({ hostId }) => hostId ?? null),
-      tasks.map(({ campaign }) => campaign ?? null),
-      tasks.map(({ optOut }) => optOut ?? null),
-      tasks.map(({ depth }) => depth ?? 0),
+      storable.map(({ kind }) => kind),
+      storable.map(({ target }) => target),
+      storable.map(({ hostId }) => hostId ?? null),
+      storable.map(({ campaign }) => campaign ?? null),
+      storable.map(({ optOut }) => optOut ?? null),
+      storable.map(({ depth }) => depth ?? 0),
       unlessDoneWithinMs,
     ],
   )
+}
+
+/**
+ * Longer ones are no addresses of anybody's (sitemaps.org: below 2,048 characters), and PostgreSQL
+ * indexes 2,704 bytes at most; its text has no U+0000. A site's robots.txt may name either.
+ */
+function isStorable(target: string): boolean {
+  return Buffer.byteLength(target) <= 2_048 && !target.includes('\u0000')
+}
+
+/** For the operator to read, or an owner who opts out. */
+function told(reason: string): string {
+  return reason.replaceAll('\u0000', '\ufffd').slice(0, 1000)
 }
 
 /**
@@ -137,7 +152,7 @@ export async function finishAuditorTask(
   const { rowCount } = await tx.query(
     `update auditor_task set state = $3, reason = $4, done_at = now()
      where id = $1 and attempts = $2 and state = 'taken'`,
-    [task.id, task.attempts, end.state, end.reason.replaceAll('\u0000', '\ufffd').slice(0, 1000)],
+    [task.id, task.attempts, end.state, told(end.reason)],
   )
   return rowCount === 1
 }
@@ -153,7 +168,7 @@ export async function retryAuditorTask(db: Queryable, task: AuditorTask, reason:
      set state = case when attempts < $3 then 'due' else 'failed' end, reason = $4, done_at = now(),
          due_at = now() + $5 * 4 ^ least(attempts - 1, 10) * interval '1 second'
      where id = $1 and attempts = $2 and state = 'taken'`,
-    [task.id, task.attempts, mostAttempts, reason.slice(0, 1000), firstRetrySeconds],
+    [task.id, task.attempts, mostAttempts, told(reason), firstRetrySeconds],
   )
 }
 
@@ -214,7 +229,10 @@ export async function robotsOfOrigin(
   origin: string,
 ): Promise<{ state: HostRobots['state'] | 'unknown'; text: string } | null> {
   const { rows } = await db.query<{ state: HostRobots['state'] | 'unknown'; text: string | null }>(
-    'select robots_state as state, robots_text as text from host where origin = $1',
+    // RFC 9309 §2.4: a robots.txt is not used for longer than a day.
+    `select case when robots_at > now() - interval '24 hours' then robots_state else 'unknown' end
+              as state, robots_text as text
+     from host where origin = $1`,
     [origin],
   )
   const [row] = rows

@@ -68,6 +68,15 @@ describe('tasks', () => {
     expect(await take()).toHaveLength(1)
   })
 
+  test('for what cannot be an address are left out, and the others are not', async () => {
+    await add([
+      sitemap(`http://a.example/${'x'.repeat(3_000)}`),
+      sitemap('http://a.example/\u0000'),
+      sitemap('http://a.example/1'),
+    ])
+    expect(targets(await take())).toEqual(['http://a.example/1'])
+  })
+
   test('a sitemap that names one above it asks for nothing', async () => {
     await add([sitemap('http://a.example/index')])
     const [task] = await take()
