@@ -149,6 +149,7 @@ export async function startServer(
       random: Math.random,
       now: Date.now,
       followUpMs: options.followUpMs ?? 90_000,
+      observeLoop: metrics.observeLoop,
     })
     stops.push(() => pipeline.stop())
     if (options.auditor) {

@@ -12,6 +12,7 @@ import { shapeDigest } from './frontier/address.ts'
 import { pageRetryMs } from './frontier/politeness.ts'
 import { nextVisitMs } from './frontier/revisit.ts'
 import { shapeBudgetOf, softNotFound } from './frontier/trap.ts'
+import type { LoopWatch } from './http/metrics.ts'
 import { takeIn } from './intake.ts'
 import { pointsInputs } from './ledger/formula.ts'
 import { epochRoots } from './ledger/seal.ts'
@@ -89,6 +90,8 @@ export interface PipelineOptions {
   now: () => number
   /** How long a node has to answer a follow-up before somebody else is asked. */
   followUpMs: number
+  /** Is told of each step of a loop, by the loop's name and how long it rests. */
+  observeLoop: (name: string, idleMs: number) => LoopWatch
 }
 
 /**
@@ -102,14 +105,16 @@ export interface PipelineOptions {
  * step may be repeated: a crash anywhere loses nothing that was acknowledged.
  */
 export function createPipeline(options: PipelineOptions) {
+  const loop = (name: string, idleMs: number, work: () => Promise<number>) =>
+    startLoop(name, idleMs, work, options.log, options.observeLoop(name, idleMs))
   const loops = [
-    loop('schedule', 200, () => schedule(options), options.log),
-    loop('expire', 500, () => expire(options), options.log),
-    loop('read', 50, () => read(options), options.log),
-    loop('verify', 50, () => verify(options), options.log),
-    loop('opt-out', 500, () => optOut(options), options.log),
-    loop('log', 200, () => commitRows(options), options.log),
-    loop('seal', 60_000, () => closeTheDay(options), options.log),
+    loop('schedule', 200, () => schedule(options)),
+    loop('expire', 500, () => expire(options)),
+    loop('read', 50, () => read(options)),
+    loop('verify', 50, () => verify(options)),
+    loop('opt-out', 500, () => optOut(options)),
+    loop('log', 200, () => commitRows(options)),
+    loop('seal', 60_000, () => closeTheDay(options)),
   ]
   return {
     async stop() {
@@ -573,7 +578,13 @@ async function closeTheDay(options: PipelineOptions): Promise<number> {
 }
 
 /** Runs `work` again at once while there is any, else after `idleMs`; after an error it backs off to 5 s. */
-function loop(name: string, idleMs: number, work: () => Promise<number>, log: Logger) {
+function startLoop(
+  name: string,
+  idleMs: number,
+  work: () => Promise<number>,
+  log: Logger,
+  watch: LoopWatch,
+) {
   let stopped = false
   let wake: () => void = () => {}
   const pause = (ms: number) =>
@@ -588,10 +599,14 @@ function loop(name: string, idleMs: number, work: () => Promise<number>, log: Lo
     let failures = 0
     while (!stopped) {
       try {
+        watch.began()
         const done = await work()
+        watch.ended(done)
         failures = 0
-        if (done === 0) await pause(idleMs)
+        // Told to stop during the work: nobody would end the pause.
+        if (done === 0 && !stopped) await pause(idleMs)
       } catch (error) {
+        watch.failed()
         failures += 1
         log.error({ err: error, loop: name }, 'a step of the pipeline failed; it is tried again')
         await pause(Math.min(5000, 100 * 2 ** Math.min(failures, 6)))

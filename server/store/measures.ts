@@ -94,7 +94,7 @@ async function tasksByState(db: Queryable): Promise<Map<string, number>> {
   }
   // Never analysed although it is large: what there is of it is read as a sample.
   const { rows } = await db.query<{ state: string; n: number }>(
-    'select state, count(*) as n from (select state from task limit $1) as some group by state',
+    'select state, count(*) as n from (select state from task limit $1) as sample group by state',
     [mostCounted + 1],
   )
   const counted = rows.reduce((sum, { n }) => sum + n, 0)
