@@ -59,7 +59,9 @@ export function judge(
     doubleLeases: faults.filter(({ kind }) => kind === 'double').length,
     earlyRequests: faults.filter(({ kind }) => kind === 'early').length,
     // Enough to find the cause, few enough to read.
-    examples: faults.slice(0, 10).map(({ text }) => text),
+    examples: (['double', 'early'] as const).flatMap((kind) =>
+      faults.flatMap((fault) => (fault.kind === kind ? fault.text : [])).slice(0, 5),
+    ),
   }
 }
 

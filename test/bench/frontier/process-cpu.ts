@@ -29,3 +29,13 @@ export function cpuMs(about: { pids: readonly number[]; withChildren: number }):
   }
   return ticks * tickMs
 }
+
+/** Busy and all milliseconds of all cores; null where the system does not tell. */
+export function machineMs(): { busy: number; all: number } | null {
+  if (process.platform !== 'linux') return null
+  const fields = readFileSync('/proc/stat', 'utf8').split('\n')[0]?.trim().split(/\s+/).slice(1, 9)
+  const ticks = (fields ?? []).map(Number)
+  const all = ticks.reduce((sum, one) => sum + one, 0)
+  // idle and iowait
+  return { busy: (all - (ticks[3] ?? 0) - (ticks[4] ?? 0)) * tickMs, all: all * tickMs }
+}

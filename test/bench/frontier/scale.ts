@@ -10,7 +10,7 @@ import type { Campaign } from '../../../lib/protocol/campaign.ts'
 import type { PostgresConnection } from '../../../server/store/embedded-postgres.ts'
 import { startChild } from './child.ts'
 import { type Grant, type Judgement, judge, type Manners } from './politeness-model.ts'
-import { cpuMs } from './process-cpu.ts'
+import { cpuMs, machineMs } from './process-cpu.ts'
 import type { ServerAsk, ServerReady } from './server-process.ts'
 
 /** What every host declares: the pace of a careful campaign, one request at a time. */
@@ -40,6 +40,9 @@ export interface ScaleFigures {
   leasesPerCall: number
   calmCalls: number
   leaseP95MsAt10K: number
+  /** How much of all cores other processes took in the calm runs, to judge their times by. */
+  machineBusyShare: number | null
+  machineBusyShareAt10K: number | null
   leaseP95MsAt1000Callers: number
   stormCallers: number
   stormCalls: number
@@ -122,6 +125,8 @@ export async function scale(options: {
     leaseP50Ms: round(percentile(large.latenciesMs, 0.5)),
     leasesPerCall: round(large.leases / large.latenciesMs.length),
     calmCalls: large.latenciesMs.length,
+    machineBusyShare: large.busyShare,
+    machineBusyShareAt10K: small.busyShare,
     leaseP95MsAt10K: round(percentile(small.latenciesMs, 0.95)),
     leaseP95MsAt1000Callers: round(percentile(storm.latenciesMs, 0.95)),
     stormCallers: callers,
@@ -364,11 +369,18 @@ interface CallFigures {
   overloaded: number
   /** Of server processes and database, from the first call until nothing is left to decide. */
   cpuMs: number | null
+  /** How much of all cores other processes than ours took meanwhile. */
+  busyShare: number | null
+}
+
+function noFigures(): CallFigures {
+  return { latenciesMs: [], leases: 0, overloaded: 0, cpuMs: null, busyShare: null }
 }
 
 async function askCalmly(run: Run): Promise<CallFigures> {
-  const figures: CallFigures = { latenciesMs: [], leases: 0, overloaded: 0, cpuMs: null }
+  const figures: CallFigures = noFigures()
   const before = cpuMs(run.processes)
+  const [machineBefore, ownBefore] = [machineMs(), process.cpuUsage()]
   const untilMs = performance.now() + calm.forMs
   const endings: Promise<void>[] = []
   await Promise.all(
@@ -388,11 +400,18 @@ async function askCalmly(run: Run): Promise<CallFigures> {
   await untilDecided(run.database)
   const after = cpuMs(run.processes)
   if (before !== null && after !== null) figures.cpuMs = after - before
+  const machineAfter = machineMs()
+  if (figures.cpuMs !== null && machineBefore !== null && machineAfter !== null) {
+    const own = process.cpuUsage(ownBefore)
+    const oursMs = figures.cpuMs + (own.user + own.system) / 1000
+    const busyMs = machineAfter.busy - machineBefore.busy
+    figures.busyShare = round((busyMs - oursMs) / (machineAfter.all - machineBefore.all))
+  }
   return figures
 }
 
 async function askAllAtOnce(run: Run): Promise<CallFigures> {
-  const figures: CallFigures = { latenciesMs: [], leases: 0, overloaded: 0, cpuMs: null }
+  const figures: CallFigures = noFigures()
   const untilMs = performance.now() + stormForMs
   await Promise.all(
     run.nodes.map(async (node) => {
@@ -517,8 +536,11 @@ function percentile(values: readonly number[], share: number): number {
   return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? Number.NaN
 }
 
-function figuresText({ latenciesMs, leases, cpuMs }: CallFigures): string {
-  const cost = cpuMs === null ? '' : `, ${round(cpuMs / leases)} ms of CPU a lease`
+function figuresText({ latenciesMs, leases, cpuMs, busyShare }: CallFigures): string {
+  const cost =
+    cpuMs === null
+      ? ''
+      : `, ${round(cpuMs / leases)} ms of CPU a lease; others took ${busyShare === null ? '?' : Math.round(busyShare * 100)} % of the machine`
   return `${latenciesMs.length} calls, ${leases} leases, p50 ${round(percentile(latenciesMs, 0.5))} ms, p95 ${round(percentile(latenciesMs, 0.95))} ms${cost}`
 }
 
