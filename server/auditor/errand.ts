@@ -13,7 +13,7 @@ export interface AuditorTools {
   agent: string
   scopeRules: ScopeRules
   now: () => number
-  /** Whether robots.txt lets the auditor fetch this: null, or why not. */
+  /** Whether the site lets the auditor fetch this: null, or why not. */
   permit: (url: URL, signal: AbortSignal) => Promise<string | null>
 }
 

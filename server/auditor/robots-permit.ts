@@ -3,6 +3,7 @@ import { robotsFreshMs } from '../frontier/politeness.ts'
 import { robotsOfOrigin } from '../store/auditor-tasks.ts'
 import type { Database } from '../store/database.ts'
 import type { HostRobots } from '../store/frontier.ts'
+import { optOutsCovering } from '../store/opt-outs.ts'
 import type { FetchAsAuditor } from './fetch-as-auditor.ts'
 import { readRobots } from './read-robots.ts'
 
@@ -12,7 +13,8 @@ const mostRemembered = 100
 const unreadMs = 15 * 60_000
 
 /**
- * Says whether robots.txt lets the auditor fetch an address, null when it does. Of hosts in the
+ * Says whether an owner's opt-out or robots.txt keeps the auditor from an address, null when neither
+ * does. Of hosts in the
  * table by what is known there; of others, as of one that keeps somebody's sitemaps, by the auditor's
  * own reading, remembered for as long as RFC 9309 §2.4 allows. What is not known forbids.
  */
@@ -41,6 +43,8 @@ export function createRobotsPermit(options: {
   }
 
   return async (url: URL, signal: AbortSignal): Promise<string | null> => {
+    const refusal = await optedOut(options.database, url.href)
+    if (refusal !== null) return refusal
     const robots = await robotsOf(url.origin, signal)
     switch (robots.state) {
       case 'allow-all':
@@ -57,4 +61,10 @@ export function createRobotsPermit(options: {
       }
     }
   }
+}
+
+/** Why an address is not fetched whatever robots.txt says, or null: its owner has said no. */
+export async function optedOut(database: Database, url: string): Promise<string | null> {
+  const covering = await database.transaction((tx) => optOutsCovering(tx, [{ url }]))
+  return covering.size === 0 ? null : 'Its owner has opted out.'
 }

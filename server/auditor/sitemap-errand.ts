@@ -132,6 +132,8 @@ export async function sitemapErrand(
   switch (fetched.reason) {
     case 'not-public':
     case 'not-web':
+    // Asked for again when its robots.txt was read again.
+    case 'not-permitted':
     case 'redirect-limit':
       return { kind: 'failed', reason }
     default:

@@ -11,7 +11,7 @@ const maxMs = 20_000
 const maxRedirects = 5
 
 /** Null: there is no such file. */
-type File = { body: string | null } | { retry: string }
+type File = { body: string | null } | { retry: string } | { forbidden: string }
 
 /** A file beside a host's pages that says how they may be used: its wishes become the host's. */
 export async function useFileErrand(
@@ -30,11 +30,14 @@ export async function useFileErrand(
         : 'rsl'
   const file = await readFile(target, tools, signal)
   if ('retry' in file) return { kind: 'retry', reason: file.retry }
-  const asked = fileOf(source, target, file.body)
+  // What is known from before stays. A licence that may not be read is one that cannot be kept to.
+  if ('forbidden' in file && source !== 'rsl') return { kind: 'failed', reason: file.forbidden }
+  const body = 'body' in file ? file.body : null
+  const asked = fileOf(source, target, body)
   const signals = asked === null ? [] : hostFileSignals(asked)
   return {
     kind: 'done',
-    reason: file.body === null ? 'none there' : `${signals.length} wishes about use`,
+    reason: body === null ? 'none there' : `${signals.length} wishes about use`,
     apply: (tx) => putWishes(tx, hostId, source, pathname, signals),
   }
 }
@@ -84,9 +87,10 @@ async function readFile(url: string, tools: AuditorTools, signal: AbortSignal): 
   switch (fetched.reason) {
     case 'not-public':
     case 'not-web':
-    case 'not-permitted':
     case 'redirect-limit':
       return { body: null }
+    case 'not-permitted':
+      return { forbidden: fetched.sentence }
     default:
       return { retry: fetched.sentence }
   }

@@ -437,6 +437,32 @@ describe('an opt-out', () => {
   })
 })
 
+test('a site whose owner has opted out is not spoken to, whatever was asked for before', async () => {
+  let requests = 0
+  const port = await site((_, response) => {
+    requests += 1
+    response.end()
+  })
+  const campaign = await openCampaign(database, ['www.a.example'])
+  const id = await hostId(database, 'http://www.a.example')
+  await database.pool.query(
+    `insert into opt_out (id, scope, host, token, state, verified_at)
+     values ('\\x01', 'domain', 'a.example', 't', 'verified', now())`,
+  )
+  const at = (path: string) => `http://www.a.example${path}`
+  await ask(database, [
+    { kind: 'sitemap', campaign, hostId: id, target: at('/sitemap.xml') },
+    { kind: 'use-file', hostId: id, target: at('/ai.txt') },
+    { kind: 'robots', hostId: id, target: at('/robots.txt') },
+  ])
+  auditor(database, { hostMap: { 'www.a.example': `127.0.0.1:${port}` } })
+  const ended = await allEnded(database)
+  for (const { state, reason } of Object.values(ended)) {
+    expect({ state, reason }).toEqual({ state: 'failed', reason: 'Its owner has opted out.' })
+  }
+  expect(requests).toBe(0)
+})
+
 test('halted, the auditor aborts what it fetches and gives it back', async () => {
   let isClosed = false
   const port = await site((_, response) => {
