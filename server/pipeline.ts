@@ -74,7 +74,7 @@ import { carryOutOptOuts } from './store/opted-out.ts'
 import { addOutcomes } from './store/outcomes.ts'
 import type { Queryable } from './store/queryable.ts'
 import type { Analyser } from './verify/analyser.ts'
-import { decide, type Settlement } from './verify/decide.ts'
+import { type AgreedPage, decide, type Settlement } from './verify/decide.ts'
 
 export interface PipelineOptions {
   database: Database
@@ -257,7 +257,7 @@ async function settle(
   invalid: readonly string[],
 ): Promise<Ring[]> {
   const { campaign, manifest } = task
-  const settlement = await orNotFound(tx, task, decided)
+  const settlement = await orTakenOut(tx, await orNotFound(tx, task, decided))
   let novelty: 'new' | 'duplicate' | 'robots' = 'duplicate'
   let links: string[] = []
   let reason: string | null = null
@@ -265,7 +265,8 @@ async function settle(
     case 'valid': {
       const { page } = settlement
       const textDigest = fromBase64Url(page.textDigest)
-      const duplicate = await hasText(tx, campaign, textDigest)
+      const identity = identityOf(page)
+      const duplicate = await hasText(tx, campaign, identity)
       novelty = duplicate ? 'duplicate' : 'new'
       const robots = await robotsDigest(tx, task.hostId)
       const row = rowOf(page, {
@@ -281,6 +282,7 @@ async function settle(
         rowJson: canonicalJson(row),
         salt: randomBytes(32),
         textDigest,
+        identity,
         // Blob, then rows, then ledger.
         textBlob: await options.blobs.put(textDigest, new TextEncoder().encode(page.text)),
         duplicate,
@@ -298,6 +300,9 @@ async function settle(
       reason = settlement.target
       break
     case 'unpublished':
+      links = settlement.links ?? []
+      reason = settlement.reason
+      break
     case 'postponed':
     case 'divergent':
       reason = settlement.reason
@@ -307,6 +312,14 @@ async function settle(
   if (task.facts.kind === 'page') await remember(options, tx, task, settlement, novelty)
   await addLinks(options, tx, task, links, settlement.verdict === 'redirect' ? 'redirect' : 'link')
   return credit(tx, task, settlement, novelty, invalid)
+}
+
+/** A page whose owner took it out while it was on its way. */
+async function orTakenOut(tx: Queryable, settlement: Settlement): Promise<Settlement> {
+  if (settlement.verdict !== 'valid') return settlement
+  const { page, valid } = settlement
+  const covering = await optOutsCovering(tx, [page])
+  return covering.size === 0 ? settlement : { verdict: 'unpublished', reason: 'opted-out', valid }
 }
 
 /** A page that says "not found" with status 200, or stands under many addresses, is none. */
@@ -372,8 +385,7 @@ async function remember(
   if (failure === 'unreachable')
     await holdHost(tx, hostId, settlement.verdict === 'unpublished' ? settlement.reason : '')
   const retryMs = failure === null ? null : pageRetryMs(before.failures)
-  const textDigest =
-    settlement.verdict === 'valid' ? fromBase64Url(settlement.page.textDigest) : null
+  const textDigest = settlement.verdict === 'valid' ? identityOf(settlement.page) : null
   const history: PageHistory =
     failure !== null
       ? { ...before, failures: before.failures + 1 }
@@ -406,6 +418,11 @@ function failureOf(settlement: Settlement): 'sent-away' | 'unreachable' | null {
   return settlement.reason === 'connection' || settlement.reason === 'timeout'
     ? 'unreachable'
     : null
+}
+
+/** What makes two pages the same: their text, or their bytes where they are published as bytes. */
+function identityOf({ text, textDigest, payloadDigest }: AgreedPage): Uint8Array {
+  return fromBase64Url(text === '' && payloadDigest !== null ? payloadDigest : textDigest)
 }
 
 /** A page without text now and before has not changed. */

@@ -152,7 +152,7 @@ export async function runDemo(options: DemoOptions): Promise<boolean> {
     const ledger = await checkLedger(database)
     const forged = await stringsFound(published.folder, forgery.sentences)
     const addresses = await stringsFound(published.folder, [...honestAddresses, forgerAddress])
-    const { done, pages, closed, ...told } = counts
+    const { done, isAuditorAtRest: _, pages, closed, ...told } = counts
     const summary = {
       verifyKey: published.verifierKey,
       site: folder,
@@ -234,7 +234,7 @@ async function crawl(
     say.progress(
       `${counts.closed}/${counts.pages} pages done: ${counts.exactPages} exact, ${counts.sentencePages} by sentences, ${counts.divergentPages} divergent, ${counts.duplicatePages} duplicate, ${counts.pagesRefusedByRobots} refused by robots.txt; ${counts.observations} observations`,
     )
-    if (counts.done || Date.now() > deadline) return counts
+    if ((counts.done && counts.isAuditorAtRest) || Date.now() > deadline) return counts
     await sleep(500)
   }
 }

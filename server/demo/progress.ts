@@ -12,13 +12,15 @@ export interface CrawlCounts {
   unpublishedPages: number
   observations: number
   payloadsUploaded: number
-  /** Nothing is left to do: every task is closed, no lease is out, the auditor is at rest. */
+  /** Nothing is left to do: every task is closed and no lease is out. */
   done: boolean
+  /** Nothing is left for the auditor either, who may find more. */
+  isAuditorAtRest: boolean
 }
 
 export async function crawlCounts(db: Queryable): Promise<CrawlCounts> {
   const { rows } = await db.query<
-    Record<Exclude<keyof CrawlCounts, 'done'>, number> & {
+    Record<Exclude<keyof CrawlCounts, 'done' | 'isAuditorAtRest'>, number> & {
       open: number
       live: number
       errands: number
@@ -43,5 +45,6 @@ export async function crawlCounts(db: Queryable): Promise<CrawlCounts> {
   const [row] = rows
   if (!row) throw new Error('a count without a row')
   const { open, live, errands, ...counts } = row
-  return { ...counts, done: counts.pages > 0 && open === 0 && live === 0 && errands === 0 }
+  const done = counts.pages > 0 && open === 0 && live === 0
+  return { ...counts, done, isAuditorAtRest: errands === 0 }
 }

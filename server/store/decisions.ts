@@ -116,7 +116,7 @@ export async function answeredLeases(
   }))
 }
 
-/** Whether the campaign has a record of this text. */
+/** Whether the campaign has a record of this text, or of these bytes where there is no text. */
 export async function hasText(
   tx: Queryable,
   campaign: Uint8Array,
@@ -153,6 +153,8 @@ export async function addRecord(
     rowJson: string
     salt: Uint8Array
     textDigest: Uint8Array
+    /** What it is compared by with other records: of its text, or of its bytes. */
+    identity: Uint8Array
     textBlob: string
     duplicate: boolean
     payloadLease: Uint8Array | null
@@ -161,7 +163,7 @@ export async function addRecord(
   const { rows } = await tx.query<{ id: number }>(
     `insert into record (task_id, campaign, row_json, salt, text_digest, text_blob, payload_lease, duplicate_of)
      values ($1, $2, $3, $4, $5, $6, $7,
-             case when $8 then (select record_id from document where campaign = $2 and text_digest = $5) end)
+             case when $8 then (select record_id from document where campaign = $2 and text_digest = $9) end)
      returning id`,
     [
       record.taskId,
@@ -172,12 +174,13 @@ export async function addRecord(
       record.textBlob,
       record.payloadLease,
       record.duplicate,
+      record.identity,
     ],
   )
   if (record.duplicate) return
   await tx.query('insert into document (campaign, text_digest, record_id) values ($1, $2, $3)', [
     record.campaign,
-    record.textDigest,
+    record.identity,
     rows[0]?.id,
   ])
 }

@@ -2,6 +2,7 @@ import type { HostSignal } from '../../lib/capture/use-files.ts'
 import { toBase64Url } from '../../lib/crypto/base64.ts'
 import type { Campaign } from '../../lib/protocol/campaign.ts'
 import { markReady } from './leases.ts'
+import { optOutsCovering } from './opt-outs.ts'
 import type { Queryable } from './queryable.ts'
 
 export interface NewTask {
@@ -260,7 +261,10 @@ export async function askForRobots(
      where h.id = any($1::bigint[])`,
     [ids],
   )
-  const asked = rows.map((row) => ({ ...row, url: `${row.origin}/robots.txt` }))
+  const wanted = rows.map((row) => ({ ...row, url: `${row.origin}/robots.txt` }))
+  // Whoever took out the whole host is not asked for this either. Its pages are refused as they are decided.
+  const optedOut = await optOutsCovering(tx, wanted)
+  const asked = wanted.filter(({ url }) => !optedOut.has(url))
   await tx.query(
     `insert into task (campaign, host_id, kind, url, url_digest, depth, priority, found_as, visit, state, wanted)
      select r.campaign, r.host_id, 'robots', r.url, r.digest, 0, -1, 'robots', r.visit, 'open', r.quorum

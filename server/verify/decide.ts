@@ -61,7 +61,8 @@ export type Settlement =
       valid: string[]
     }
   | { verdict: 'redirect'; target: string; valid: string[] }
-  | { verdict: 'unpublished'; reason: string; valid: string[] }
+  /** A page without text of its own, or with a wish against its use, may still link others. */
+  | { verdict: 'unpublished'; reason: string; valid: string[]; links?: string[] }
   /** The site asked to be left alone: another visit, later. */
   | { verdict: 'postponed'; reason: string; valid: string[] }
   | { verdict: 'divergent'; reason: string; valid: string[] }
@@ -157,7 +158,12 @@ function decideExact(facts: TaskFacts, exact: readonly Fetched[], random: () => 
   const selection = selectText(analysis, indexes) ?? selectBytes(holder.observation.type)
   if (!selection) {
     return settle(
-      { verdict: 'unpublished', reason: 'no text', valid: honest.map((one) => one.lease) },
+      {
+        verdict: 'unpublished',
+        reason: 'no text',
+        valid: honest.map((one) => one.lease),
+        links: followable(allSignals(facts, { analysis }), analysis.links),
+      },
       invalid,
     )
   }
@@ -241,6 +247,7 @@ function decideSentences(
       verdict: 'unpublished',
       reason: 'no agreed text',
       valid: members.map((one) => one.lease),
+      links: followable(allSignals(facts, { analysis }), commonLinks(analysis, ordered)),
     })
   }
   return attestAndSettle(facts, {
@@ -349,7 +356,8 @@ function attestAndSettle(facts: TaskFacts, agreed: Agreed): Decision {
   const verdict = verdictOn(facts, signals)
   if (verdict.kind === 'forbidden') {
     const valid = agreed.members.map((one) => one.lease)
-    return settle({ verdict: 'unpublished', reason: verdict.reason, valid }, agreed.invalid)
+    const links = followable(signals, agreed.links)
+    return settle({ verdict: 'unpublished', reason: verdict.reason, valid, links }, agreed.invalid)
   }
 
   const { text, textDigest } = agreed.selection
@@ -396,7 +404,7 @@ function attestAndSettle(facts: TaskFacts, agreed: Agreed): Decision {
         language: twoSay('language') ? analysis.language : null,
         signals: signals.slice(0, maxSignals),
         // Of the header; what markup says is heeded where links are read.
-        links: useOf(signals).nofollow ? [] : agreed.links,
+        links: followable(signals, agreed.links),
         attesters: attesters.map((one) => one.lease),
         payloadLease: agreed.payloadLease,
         payloadDigest,
@@ -522,7 +530,7 @@ const useHeaders = [
  * observers did not see the same is a signal too: a yes, or a reservation lifted, holds only if all
  * saw it.
  */
-function allSignals(facts: TaskFacts, { analysis }: Agreed): Signal[] {
+function allSignals(facts: TaskFacts, { analysis }: Pick<Agreed, 'analysis'>): Signal[] {
   const fetched = facts.observers.filter(isFetched)
   const signals = new Map<string, Signal>()
   const add = (signal: Signal) => signals.set(JSON.stringify(signal), signal)
@@ -578,6 +586,10 @@ function otherMarkup(facts: TaskFacts, { speaker, invalid }: Agreed): Fetched[] 
     if (known === undefined || payload === 'asked') found.set(observation.signals, one)
   }
   return [...found.values()]
+}
+
+function followable(signals: readonly Signal[], links: string[]): string[] {
+  return useOf(signals).nofollow ? [] : links
 }
 
 /** Links of the payload that every other member's list has too. */

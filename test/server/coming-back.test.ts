@@ -39,8 +39,12 @@ async function startChangingSite() {
     if (state.busy.has(path)) return send(429, 'text/html', 'busy', { 'retry-after': '1' })
     const told = (subject: string) =>
       Array.from(
-        { length: 5 },
-        (_, n) => `<p>The ${subject} of field ${n} was sown in week ${n + 9} by hand.</p>`,
+        { length: 6 },
+        (
+          _,
+          n,
+        ) => `<p>In week ${n + 9} the ${subject} of field ${n} was sown by hand, and stood there until the harvest.
+It gave ${n * 7 + 11} sacks after so many days of rain, and the miller paid ${n * 5 + 3} coins for the ${subject}.</p>`,
       )
     const links = ['/still', '/news', '/barn'].map((to) => `<li><a href="${to}">${to}</a></li>`)
     const body =
@@ -71,7 +75,8 @@ async function start() {
     { scopeRules: { loopbackAllowed: false } },
   )
   stops.push(() => server.stop())
-  const manifest = smallCampaign(Date.now())
+  const validUntil = new Date(Date.now() + 30 * 86_400_000).toISOString()
+  const manifest = { ...smallCampaign(Date.now()), validUntil }
   await openCampaign(server.workspace, await signCampaign(manifest, server.workspace.keys.campaign))
   for (const address of ['127.0.61.1', '127.0.62.1']) {
     const node = await startContributor({
@@ -94,12 +99,19 @@ async function until(what: string, is: () => Promise<boolean>) {
 }
 const crawled = (db: Queryable) => until('the crawl ends', async () => (await crawlCounts(db)).done)
 
-/** The time of each page's next visit has come, and robots.txt is a day old. */
+/** robots.txt is nearly a day old and is read again; then each page's next visit is due. */
 async function aDayLater(db: Queryable) {
   await db.query(
     `update host set robots_due_at = now(), robots_at = robots_at - interval '21 hours'`,
   )
-  await db.query('update page set due_at = now()')
+  await db.query(`update page set due_at = now() where url like '%/news'`)
+  await until('robots.txt is read again', async () => {
+    const { rows } = await db.query(
+      `select 1 from host where robots_at > now() - interval '1 hour'`,
+    )
+    return rows.length === 1
+  })
+  await db.query('update page set due_at = now() where visit = 0 and due_at is not null')
 }
 
 test('a page is visited again: unchanged it is a revisit in the archive, changed it is a new row', async () => {

@@ -157,6 +157,7 @@ create unique index auditor_task_once on auditor_task
 create index auditor_task_due on auditor_task (due_at) where state = 'due';
 create index auditor_task_taken on auditor_task (taken_at) where state = 'taken';
 create index auditor_task_host on auditor_task (host_id);
+create index auditor_task_opt_out on auditor_task (opt_out) where opt_out is not null;
 
 -- Opting out -------------------------------------------------------------------
 
@@ -206,11 +207,12 @@ create table domain_list (
 );
 create table listed_domain (
   root bytea not null references domain_list,
-  name text not null,
+  -- Sorted by bytes, like the list.
+  name text collate "C" not null,
   index integer not null,
   primary key (root, name)
 );
--- Hashes of the list's tree, 256 a row as in C2SP tlog-tiles.
+-- Hashes of one level of the list's tree, 256 a row.
 create table domain_tile (
   root bytea not null references domain_list,
   level integer not null,

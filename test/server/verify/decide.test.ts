@@ -808,6 +808,8 @@ describe('use', () => {
         verdict: 'unpublished',
         reason: 'use: noai in meta robots',
         valid: ['ada', 'bob'],
+        // Not to be used is not: not to be followed.
+        links: ['https://barley.example/', 'https://barley.example/coffee'],
       },
       invalid: [],
     })
