@@ -4,6 +4,7 @@ import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import type { Duplex } from 'node:stream'
 import type { Logger } from 'pino'
+import { ourName } from '../lib/capture/robots.ts'
 import type { ScopeRules } from '../lib/consent/scope.ts'
 import { fromBase64Url } from '../lib/crypto/base64.ts'
 import { sha256 } from '../lib/crypto/digest.ts'
@@ -46,7 +47,7 @@ export interface RunningServer {
 }
 
 /** The agent token in robots.txt and the crawler's User-Agent. */
-export const agent = 'gleaner'
+export const agent = ourName
 
 /** The task server: store, HTTP, doorbells, meter, pipeline. */
 export async function startServer(

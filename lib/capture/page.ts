@@ -1,5 +1,6 @@
 import { canonicalUrl } from './canonical-url.ts'
 import { type Attributes, type HtmlListener, walkHtml } from './html-walk.ts'
+import { ourName } from './robots.ts'
 import { MAX_LINKS, sortedUnique } from './sentence-list.ts'
 import {
   collapsed,
@@ -125,16 +126,16 @@ const SIGNAL_NAMES = new Set([
   'dc.rights',
   'dcterms.license',
   'dcterms.rights',
-  'gleaner',
   'license',
+  ourName,
   'rights',
   'robots',
   'tdm-policy',
   'tdm-reservation',
 ])
 
-/** `<meta name>`s whose nofollow we heed: everybody's, and the one by our own name (main.ts `agent`). */
-const ROBOTS_NAMES = new Set(['robots', 'gleaner'])
+/** `<meta name>`s whose nofollow we heed: everybody's, and the one by our own name. */
+const ROBOTS_NAMES = new Set(['robots', ourName])
 
 const FEED_TYPES = new Set(['application/rss+xml', 'application/atom+xml'])
 

@@ -1,5 +1,6 @@
 import type { Command } from '@commander-js/extra-typings'
 import { pino } from 'pino'
+import { ourName } from '../../lib/capture/robots.ts'
 import { runAuditor } from '../auditor/run-auditor.ts'
 import { readConfig } from '../config.ts'
 import { networkOf } from '../store/campaigns.ts'
@@ -19,7 +20,7 @@ export function addAuditorCommand(program: Command) {
         const auditor = runAuditor(
           database,
           {
-            agent: 'gleaner',
+            agent: ourName,
             contact: network?.operator.contact ?? config.operatorContact,
             scopeRules: { loopbackAllowed: false },
           },
