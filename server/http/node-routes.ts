@@ -57,6 +57,9 @@ const challengeMs = 2 * 60_000
 /** DESIGN threat table: sessions are opened again every half hour. */
 const sessionMs = 30 * 60_000
 
+/** Not the page's fault: the same node may be given it again. A fetch may have begun. */
+const passingReasons: ReadonlySet<string> = new Set(['paused', 'expired'])
+
 /** The calls that a node makes. Handlers record; the pipeline decides. */
 export function registerNodeRoutes(
   app: FastifyInstance,
@@ -330,14 +333,17 @@ export function registerNodeRoutes(
         [refused.leases.map((one) => fromBase64Url(one.lease)), me.nodeId],
       )
       const reasons = new Map(refused.leases.map((one) => [one.lease, one.reason]))
+      const ends = mine.rows.map(({ id }) => ({
+        id,
+        reason: reasons.get(id.toString('base64url')) ?? 'refused',
+      }))
+      const isPassing = ({ reason }: { reason: string }) => passingReasons.has(reason)
       await endLeases(
         tx,
-        mine.rows.map(({ id }) => ({
-          id,
-          reason: reasons.get(id.toString('base64url')) ?? 'refused',
-        })),
+        ends.filter((end) => !isPassing(end)),
         'refused',
       )
+      await endLeases(tx, ends.filter(isPassing), 'expired')
       await refuseFollowUps(
         tx,
         me.nodeId,
@@ -372,7 +378,8 @@ export function registerNodeRoutes(
 /** When a node that got nothing should ask again. */
 async function retryAfterMs(db: Queryable): Promise<number> {
   const { rows } = await db.query<{ work: boolean; nodes: number }>(
-    `select exists (select 1 from task where state = 'open' and granted < wanted) as work,
+    `select exists (select 1 from task where state = 'open' and granted < wanted)
+              and not exists (select from halt) as work,
             (select count(*) from node where seen_at > now() - interval '2 minutes') as nodes`,
   )
   const { work, nodes } = rows[0] ?? { work: false, nodes: 1 }
