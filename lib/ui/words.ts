@@ -157,7 +157,8 @@ export function rateWords(bitsPerSecond: number): string {
 
 /** Requests per second, in words a person reads without thinking. */
 export function requestRateWords(requestsPerSecond: number): string {
-  if (requestsPerSecond >= 1) return `${requestsPerSecond} requests a second`
+  if (requestsPerSecond === 1) return '1 request a second'
+  if (requestsPerSecond > 1) return `${requestsPerSecond} requests a second`
   return `1 request every ${Math.round(1 / requestsPerSecond)} seconds`
 }
 
