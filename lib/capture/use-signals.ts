@@ -1,5 +1,5 @@
 import { parseDictionary, Token } from 'structured-headers'
-import type { Signal } from '../protocol/release.ts'
+import type { Row, Signal } from '../protocol/release.ts'
 import { ourName } from './robots.ts'
 
 /** What a site says of one kind of use. Silence is `unknown`, and never a yes. */
@@ -123,6 +123,17 @@ export function combineUse(statements: readonly UseStatement[]): Use {
 /** What raw signals say together: those of one page by all its observers, and of its host at it. */
 export function useOf(signals: readonly Signal[]): Use {
   return combineUse(signals.map((signal) => parseSignal(signal)))
+}
+
+/**
+ * What a row says of its use. One of before signals were parsed states none: not all that its host
+ * said is among its signals, so of these the noes count and no yes does.
+ */
+export function useOfRow({ use, signals }: Pick<Row, 'use' | 'signals'>): NonNullable<Row['use']> {
+  if (use !== undefined) return use
+  const said = useOf(signals)
+  const no = (dimension: Dimension) => (said[dimension] === 'n' ? 'n' : 'unknown')
+  return { aiInput: no('aiInput'), search: no('search'), tdm: no('tdm'), train: no('train') }
 }
 
 /** The kind of use for which the first is less restrictive than the second; undefined if none. */

@@ -36,13 +36,18 @@ export const row = z.strictObject({
   title: z.nullable(z.string().check(z.maxLength(1000))),
   type: text(100),
   url: pageUrl,
-  /** What the signals say together: never less restrictive than they are, unknown where they are silent. */
-  use: z.strictObject({
-    aiInput: preference,
-    search: preference,
-    tdm: preference,
-    train: preference,
-  }),
+  /**
+   * What the signals say together: never less restrictive than they are, unknown where they are
+   * silent. Absent in rows that were committed before signals were parsed.
+   */
+  use: z.optional(
+    z.strictObject({
+      aiInput: preference,
+      search: preference,
+      tdm: preference,
+      train: preference,
+    }),
+  ),
 })
 export type Row = z.infer<typeof row>
 

@@ -3,7 +3,7 @@ import { createReadStream } from 'node:fs'
 import { access, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { dirname, join, relative, sep } from 'node:path'
 import { surt } from '../../lib/capture/surt.ts'
-import { dimensions, lessRestrictive, useOf } from '../../lib/capture/use-signals.ts'
+import { lessRestrictive, useOf } from '../../lib/capture/use-signals.ts'
 import { fromBase64, fromBase64Url, toBase64Url } from '../../lib/crypto/base64.ts'
 import { toHex } from '../../lib/crypto/hex.ts'
 import { type Campaign, campaign } from '../../lib/protocol/campaign.ts'
@@ -17,7 +17,7 @@ import {
   release,
   row,
 } from '../../lib/protocol/release.ts'
-import { noUses, releaseCard, type UseCounts } from './card.ts'
+import { countUse, noUses, releaseCard, type UseCounts } from './card.ts'
 import { formatCdxj, revisitMime } from './cdxj.ts'
 import { streamDigest } from './file-digest.ts'
 import { JsonLinesWriter } from './json-lines.ts'
@@ -184,7 +184,7 @@ async function writeRows(
       if (counts.rows > maxRows) throw new Error(`a release holds at most ${maxRows} rows`)
       if (parsed.duplicate) counts.duplicates += 1
       if (parsed.grade === 'exact') counts.exact += 1
-      for (const one of dimensions) uses[one][parsed.use[one]] += 1
+      countUse(uses, parsed)
       const language = parsed.language?.split('-')[0]?.toLowerCase()
       // The card lists languages of the ISO 639 form; a page may state anything.
       if (language !== undefined && /^[a-z]{2,3}$/.test(language)) languages.add(language)
@@ -326,7 +326,7 @@ function complaintAbout(
   if (!campaigns.has(row.campaign)) return `campaign ${row.campaign} was not handed in`
   if ((row.grade === 'exact') !== (row.payload !== null)) return 'payload and grade do not fit'
   if (row.status < 100 || row.status > 599) return `status ${row.status}`
-  const use = lessRestrictive(row.use, useOf(row.signals))
+  const use = row.use && lessRestrictive(row.use, useOf(row.signals))
   if (use !== undefined) return `its use (${use}) is less restrictive than its signals`
   return undefined
 }

@@ -1,7 +1,7 @@
 import { useRules } from '../../lib/capture/use-policy.ts'
 import { type Dimension, dimensions, type Preference } from '../../lib/capture/use-signals.ts'
 import type { Network } from '../../lib/protocol/network.ts'
-import type { Release } from '../../lib/protocol/release.ts'
+import type { Release, Row } from '../../lib/protocol/release.ts'
 import type { ReleasedCampaign } from './build-release.ts'
 import { columns } from './columns.ts'
 import { proves, provesNot } from './proof.ts'
@@ -17,12 +17,18 @@ export type CardFacts = {
   uses: UseCounts
 }
 
-/** How many rows say y, n or nothing of each kind of use. */
-export type UseCounts = Record<Dimension, Record<Preference, number>>
+/** How many rows say y, n or nothing of each kind of use, and how many are from before that was asked. */
+export type UseCounts = Record<Dimension, Record<Preference, number>> & { unstated: number }
 
 export function noUses(): UseCounts {
   const none = () => ({ y: 0, n: 0, unknown: 0 })
-  return { train: none(), search: none(), aiInput: none(), tdm: none() }
+  return { train: none(), search: none(), aiInput: none(), tdm: none(), unstated: 0 }
+}
+
+/** Adds a row to `counts`. */
+export function countUse(counts: UseCounts, { use }: Pick<Row, 'use'>): void {
+  if (use === undefined) counts.unstated += 1
+  else for (const one of dimensions) counts[one][use[one]] += 1
 }
 
 /** The README.md of a release: a Hugging Face dataset card for people. */
@@ -98,7 +104,7 @@ The text is the main content as far as the observers agree, sentence by sentence
 | Column | y | n | unknown |
 | --- | --- | --- | --- |
 ${dimensions.map((one) => useLine(one, facts.uses[one])).join('\n')}
-
+${unstatedLine(facts.uses.unstated)}
 A page is in no release when it says:
 
 ${useRules
@@ -136,6 +142,13 @@ configs:
 function useLine(dimension: Dimension, { y, n, unknown }: UseCounts[Dimension]): string {
   const column = dimension === 'aiInput' ? 'use_ai_input' : `use_${dimension}`
   return `| \`${column}\` | ${y} | ${n} | ${unknown} |`
+}
+
+function unstatedLine(rows: number): string {
+  if (rows === 0) return ''
+  return `
+Not counted above are ${rows} of the rows, accepted before this was recorded: their \`use_signals\` may not be all that their sites said, so their columns say \`n\` where one of these says no, and else \`unknown\`. The list below was not applied to them.
+`
 }
 
 function ruleLine({ term, forbids, meaning, source }: (typeof useRules)[number]): string {

@@ -15,6 +15,7 @@ import {
   VARCHAR,
 } from '@duckdb/node-api'
 import { surt } from '../../lib/capture/surt.ts'
+import { useOfRow } from '../../lib/capture/use-signals.ts'
 import { fromBase64Url } from '../../lib/crypto/base64.ts'
 import { toHex } from '../../lib/crypto/hex.ts'
 import type { Row } from '../../lib/protocol/release.ts'
@@ -146,30 +147,30 @@ export const columns: readonly Column[] = [
     name: 'use_train',
     type: VARCHAR,
     meaning: '`y`, `n` or `unknown`: training of models, by all signals together',
-    value: ({ row }) => row.use.train,
+    value: ({ row }) => useOfRow(row).train,
   },
   {
     name: 'use_search',
     type: VARCHAR,
     meaning: 'the same of search',
-    value: ({ row }) => row.use.search,
+    value: ({ row }) => useOfRow(row).search,
   },
   {
     name: 'use_ai_input',
     type: VARCHAR,
     meaning: 'the same of grounding a model’s answers',
-    value: ({ row }) => row.use.aiInput,
+    value: ({ row }) => useOfRow(row).aiInput,
   },
   {
     name: 'use_tdm',
     type: VARCHAR,
     meaning: 'the same of text and data mining',
-    value: ({ row }) => row.use.tdm,
+    value: ({ row }) => useOfRow(row).tdm,
   },
   {
     name: 'duplicate',
     type: BOOLEAN,
-    meaning: 'an earlier row has the same text',
+    meaning: 'an earlier row has the same text, or, where the text is empty, the same payload',
     value: ({ row }) => row.duplicate,
   },
   {

@@ -230,8 +230,8 @@ function checkRules(
     complain(7, 'has an agreement that its grade cannot have', { found: row.agreementPermille })
   }
   const needed = useOf(row.signals)
-  const wrong = lessRestrictive(row.use, needed)
-  if (wrong !== undefined) {
+  const wrong = row.use && lessRestrictive(row.use, needed)
+  if (row.use !== undefined && wrong !== undefined) {
     complain(7, `states a use (${wrong}) less restrictive than its own signals`, {
       expected: needed[wrong],
       found: row.use[wrong],

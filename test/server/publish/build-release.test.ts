@@ -191,6 +191,32 @@ test('an outside reader finds every record of the WARC by gzip members alone', a
   expect(read.lines).toBe(6)
 })
 
+test('rows of before use was recorded are published, claim no yes, and are counted apart', async () => {
+  const old = new Set(['/', '/prices?item=1&currency=EUR'])
+  const mixed = await makeSample(
+    samplePages.map((page) =>
+      old.has(page.path) ? { ...page, row: { ...page.row, use: undefined } } : page,
+    ),
+  )
+  const target = join(root, 'mixed')
+  await publishSample(mixed, target)
+  expect((await verifyRelease(target, sample.verifyKey)).failures).toEqual([])
+  const connection = await (await DuckDBInstance.create(':memory:')).connect()
+  const asked = await connection.runAndReadAll(
+    `select use_train, use_search, use_ai_input, use_tdm
+     from '${join(target, 'data/train-00000-of-00001.parquet')}' limit 2`,
+  )
+  // The second says train-ai=n, search=y and reserves nothing.
+  expect(asked.getRows()).toEqual([
+    ['unknown', 'unknown', 'unknown', 'unknown'],
+    ['n', 'unknown', 'unknown', 'unknown'],
+  ])
+  connection.closeSync()
+  const card = await readFile(join(target, 'README.md'), 'utf8')
+  expect(card).toContain('| `use_train` | 0 | 0 | 6 |')
+  expect(card).toContain('Not counted above are 2 of the rows')
+})
+
 test('the card names every column and what is not proved', async () => {
   const card = await readFile(join(folder, 'README.md'), 'utf8')
   for (const { name } of columns) expect(card).toContain(`| \`${name}\` |`)
@@ -198,6 +224,7 @@ test('the card names every column and what is not proved', async () => {
   expect(card).toContain('It does **not** prove')
   expect(card).toContain('| `use_train` | 0 | 1 | 7 |\n| `use_search` | 1 | 0 | 7 |')
   expect(card).toContain('| `use_tdm` | 1 | 0 | 7 |')
+  expect(card).not.toContain('Not counted above')
   expect(card).toContain('- **noindex** (')
   expect(card).toContain('Kept out of campaigns for ai-training or research.')
   expect(samplePages).toHaveLength(8)
