@@ -20,7 +20,9 @@ import { toBase64Url } from '../../lib/crypto/base64.ts'
 import { sha256 } from '../../lib/crypto/digest.ts'
 import { type Envelope, signEnvelope } from '../../lib/crypto/dsse.ts'
 import { publicKeyBytes } from '../../lib/crypto/ed25519.ts'
+import { campaign } from '../../lib/protocol/campaign.ts'
 import type { Attestation } from '../../lib/protocol/follow-up.ts'
+import { logEntry } from '../../lib/protocol/log-entry.ts'
 import { payloadType } from '../../lib/protocol/payload-type.ts'
 import type { Row } from '../../lib/protocol/release.ts'
 import { signCheckpoint } from '../../lib/tlog/checkpoint.ts'
@@ -51,6 +53,7 @@ import {
   signAttestation,
 } from '../server/publish/sample-release.ts'
 
+import campaignVectors from '../vectors/messages/campaign.json' with { type: 'json' }
 import useSignals from '../vectors/use-signals.json' with { type: 'json' }
 
 const program = fileURLToPath(new URL('verify_release.py', import.meta.url))
@@ -488,6 +491,69 @@ describe.skipIf(missing !== null)('a verifier written from the specification alo
     const pages = samplePages.map((page) => ({ ...page, row: { ...page.row, signals, use } }))
     await publishSample(await makeSample(pages), folder)
     expect((await both(folder)).ok).toBe(true)
+  })
+
+  test('accepts rows of before signals were parsed among rows that state their use', async () => {
+    const signals = [{ source: 'meta', name: 'robots', value: 'noai' } as const]
+    const pages = samplePages.map((page, at) =>
+      at % 2 === 0 ? { ...page, row: { ...page.row, signals, use: undefined } } : page,
+    )
+    const facts = await makeSample(pages)
+    const stating = facts.rows.filter(({ rowJson }) => rowJson.includes('"use":'))
+    expect(stating).toHaveLength(4)
+    const folder = join(root, `facts-${copies++}`)
+    await publishSample(facts, folder)
+    expect((await both(folder)).ok).toBe(true)
+  })
+
+  test.each(campaignVectors.valid.map((manifest) => campaign.parse(manifest)))(
+    'accepts rows of every campaign that is well-formed: vector %#',
+    async (manifest) => {
+      const folder = join(root, `facts-${copies++}`)
+      // The sample's rows have a quorum of two.
+      const facts = await makeSample(undefined, { manifest: { ...manifest, quorum: 2 } })
+      await publishSample(facts, folder)
+      expect((await both(folder)).ok).toBe(true)
+    },
+  )
+
+  test('accepts a log in which sites opted out, in clear', async () => {
+    const folder = await copy()
+    const optOut = { type: 'opt-out', scope: 'prefix', target: 'a.example/b', day: '2026-11-22' }
+    const log = await sampleLog(sample, [logEntry.parse(optOut), await releaseEntry(folder)])
+    await rm(join(folder, 'log'), { recursive: true })
+    await sealRelease({ folder, ...log })
+    expect(await readText(folder, 'log/entries.jsonl')).toContain('opt-out')
+    expect((await both(folder)).ok).toBe(true)
+  })
+
+  test('knows the messages of a release by the vectors of the project', () => {
+    const program = `
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import verify_release as v
+shapes = {
+    'attestation': v.is_attestation, 'attested-row': v.is_line, 'campaign': v.is_campaign,
+    'envelope': v.is_envelope, 'network': v.is_network, 'release': v.is_release, 'row': v.is_row,
+    'log-entry': lambda value: v.LOG_ENTRIES[value['type']](value),
+}
+def fits(shape, value):
+    try:
+        return bool(shape(value))
+    except (ValueError, KeyError, TypeError):
+        return False
+wrong = []
+for name, shape in shapes.items():
+    vectors = json.load(open(f'{sys.argv[2]}/{name}.json'))
+    wrong += [[name, value] for value in vectors['valid'] if not fits(shape, value)]
+    wrong += [[name, one['why']] for one in vectors['invalid'] if fits(shape, one['value'])]
+print(json.dumps(wrong))`
+    const paths = ['.', '../vectors/messages'].map((path) =>
+      fileURLToPath(new URL(path, import.meta.url)),
+    )
+    const { stdout, stderr } = spawnSync('python3', ['-B', '-c', program, ...paths])
+    expect(stderr.toString()).toBe('')
+    expect(JSON.parse(stdout.toString())).toEqual([])
   })
 
   test('reads use signals as the project does', () => {

@@ -268,7 +268,7 @@ is_network = closed({
     'leaseKey': is_digest, 'receiptKey': is_digest, 'logKey': text(300), 'createdAt': is_instant,
 })
 
-is_campaign = closed({
+has_campaign_members = closed({
     'version': one_of(1), 'id': is_id, 'title': text(120), 'purpose': text(2000),
     'operator': is_operator, 'use': one_of('research', 'search', 'ai-training', 'archive'),
     'sites': list_of(closed({
@@ -276,11 +276,17 @@ is_campaign = closed({
         'scheme': one_of('https', 'http'),
         'pathPrefixes': list_of(lambda v: text(512)(v) and v.startswith('/'), 1, 50),
         'requestsPerSecond': is_rate, 'requestsInFlight': integer(1, 32),
-    }), 1, 100),
+    }), 0, 100),
+    'wide?': closed({
+        'root': is_digest, 'size': integer(1, 1_000_000), 'category': text(200),
+        'scheme': one_of('https', 'http'),
+        'requestsPerSecond': is_rate, 'requestsInFlight': integer(1, 32),
+    }),
+    'types?': list_of(one_of('html', 'text', 'feed', 'json', 'pdf'), 1, 5),
     'canaryHosts': list_of(text(253), 0, 20), 'seeds': list_of(is_url, 1, 1000),
     'limits': closed({
         'pageBytes': integer(1024, 16 << 20), 'pageMs': integer(100, 120_000),
-        'pages': integer(1, 10**9), 'depth': integer(0, 1000),
+        'pages': integer(1, 10**9), 'pagesPerHost?': integer(1, 10**9), 'depth': integer(0, 1000),
     }),
     'retentionDays': integer(1, 36_500), 'quorum': integer(2, 5),
     'points': closed({
@@ -289,6 +295,14 @@ is_campaign = closed({
     }),
     'validFrom': is_instant, 'validUntil': is_instant,
 })
+
+
+def is_campaign(value):
+    has_campaign_members(value)
+    if not value['sites'] and 'wide' not in value:
+        raise ValueError('a campaign with neither sites nor a list of domains')
+    return True
+
 
 LOG_ENTRIES = {
     'network': closed({'type': text(9), 'envelope': is_envelope}),
@@ -299,6 +313,10 @@ LOG_ENTRIES = {
         'transfers': count, 'balancesRoot': is_digest, 'accounts': count,
     }),
     'release': closed({'type': text(9), 'name': text(200), 'sums': is_digest, 'rows': count}),
+    'opt-out': closed({
+        'type': text(9), 'scope': one_of('host', 'prefix', 'domain'), 'target': text(2400),
+        'day': is_day,
+    }),
 }
 
 is_release = closed({
@@ -318,7 +336,7 @@ is_row = closed({
     }), 0, 100),
     'status': count, 'text': is_digest, 'title': nullable(text(1000, 0)), 'type': text(100),
     'url': is_url,
-    'use': closed({
+    'use?': closed({
         'aiInput': is_preference, 'search': is_preference, 'tdm': is_preference,
         'train': is_preference,
     }),
@@ -1097,8 +1115,9 @@ class Verifier:
         if row['grade'] == 'exact' and row['agreementPermille'] != 1000:
             self.report.fail(7, f'{where}: exact with an agreement below 1000')
         needed = use_of(row['signals'])
+        stated = row.get('use', needed)
         order = ('y', 'unknown', 'n')
-        if any(order.index(row['use'][name]) < order.index(needed[name]) for name in needed):
+        if any(order.index(stated[name]) < order.index(needed[name]) for name in needed):
             self.report.fail(7, f'{where}: its use is less restrictive than its signals')
         if row['quorum'] < self.quorums.get(row['campaign'], 0):
             self.report.fail(7, f'{where}: its quorum is below that of the campaign')
