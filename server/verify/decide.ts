@@ -162,7 +162,7 @@ function decideExact(facts: TaskFacts, exact: readonly Fetched[], random: () => 
         verdict: 'unpublished',
         reason: 'no text',
         valid: honest.map((one) => one.lease),
-        links: followable(allSignals(facts, { analysis }), analysis.links),
+        links: followable(allSignals(facts, { analysis, speaker: holder }), analysis.links),
       },
       invalid,
     )
@@ -247,7 +247,10 @@ function decideSentences(
       verdict: 'unpublished',
       reason: 'no agreed text',
       valid: members.map((one) => one.lease),
-      links: followable(allSignals(facts, { analysis }), commonLinks(analysis, ordered)),
+      links: followable(
+        allSignals(facts, { analysis, speaker: holder }),
+        commonLinks(analysis, ordered),
+      ),
     })
   }
   return attestAndSettle(facts, {
@@ -526,12 +529,18 @@ const useHeaders = [
 ] as const
 
 /**
- * Use signals of every observer and of the host; of too many, those that say no come first. That
+ * Use signals of the host and of every observer of the same response: a noindex on the error page
+ * that one of them got says nothing of this page. Of too many, those that say no come first. That
  * observers did not see the same is a signal too: a yes, or a reservation lifted, holds only if all
  * saw it.
  */
-function allSignals(facts: TaskFacts, { analysis }: Pick<Agreed, 'analysis'>): Signal[] {
-  const fetched = facts.observers.filter(isFetched)
+function allSignals(
+  facts: TaskFacts,
+  { analysis, speaker }: Pick<Agreed, 'analysis' | 'speaker'>,
+): Signal[] {
+  const fetched = facts.observers
+    .filter(isFetched)
+    .filter((one) => responseClass(one) === responseClass(speaker))
   const signals = new Map<string, Signal>()
   const add = (signal: Signal) => signals.set(JSON.stringify(signal), signal)
   const seen = new Set<string>()
@@ -611,7 +620,7 @@ function isFetched(one: Observer): one is Fetched {
   return one.observation.outcome === 'fetched'
 }
 
-/** Status, final URL, type and the way there: compared before anything else. */
+/** Status, final URL and type: compared before anything else. */
 function responseClass({ observation }: Fetched): string {
   return JSON.stringify([observation.status, observation.url, observation.type])
 }

@@ -661,7 +661,7 @@ describe('metadata', () => {
   const noai = '<meta name="robots" content="noai">'
   const differ = { source: 'meta', name: 'observers-differ', value: '' }
 
-  test('signals of every observer count, also of one that saw another page', () => {
+  test('signals of every observer of the page count', () => {
     const settled = settlement(
       [
         witness('ada', teaPage({ head: noai }), { seen: { headers: { 'tdm-reservation': '1' } } }),
@@ -669,7 +669,7 @@ describe('metadata', () => {
           seen: { headers: { 'content-usage': 'train-ai=n' } },
         }),
         witness('cyd', teaPage(), {
-          seen: { status: 404, headers: { 'content-signal': 'ai-input=no', etag: '"1"' } },
+          seen: { headers: { 'content-signal': 'ai-input=no', etag: '"1"' } },
         }),
       ],
       { use: 'search', hostSignals: [{ source: 'tdmrep', name: 'tdm-reservation', value: '1' }] },
@@ -683,6 +683,34 @@ describe('metadata', () => {
       differ,
       { source: 'tdmrep', name: 'tdm-reservation', value: '1' },
     ])
+  })
+
+  test.each([
+    ['an error page', { status: 404 }],
+    ['another page that it was led to', { url: 'https://barley.example/sorry' }],
+    ['another type', { type: 'text/plain' }],
+  ])('headers of an observer who got %s say nothing of the page', (_, other) => {
+    const settled = settlement([
+      witness('cyd', teaPage(), { seen: { ...other, headers: { 'x-robots-tag': 'noindex' } } }),
+      witness('ada', teaPage(), { seen: { headers: { 'content-usage': 'search=y' } } }),
+      witness('bob', teaPage(), { seen: { headers: { 'content-usage': 'search=y' } } }),
+    ])
+    if (settled.verdict !== 'valid') throw new Error('not valid')
+    expect(settled.page.signals).toEqual([
+      { source: 'header', name: 'content-usage', value: 'search=y' },
+    ])
+  })
+
+  test('an error page of one observer does not keep the links of a page without text', () => {
+    const seen = { status: 404, headers: { 'x-robots-tag': 'nofollow' } }
+    const empty = '<p><a href="/next"></a></p>'
+    const settled = settlement([
+      witness('cyd', empty, { seen }),
+      witness('ada', empty),
+      witness('bob', empty),
+    ])
+    expect(settled).toMatchObject({ verdict: 'unpublished', reason: 'no text' })
+    expect(settled).toHaveProperty('links', ['https://barley.example/next'])
   })
 
   test('where observers of one page saw other signals in it, each payload is read', () => {
