@@ -53,7 +53,7 @@ const { values: flags } = parseArgs({
     callers: { type: 'string', default: '1000' },
     // 20 requests a second: Scrapy needs a minute for the larger manual.
     delay: { type: 'string', default: '50' },
-    'quick-pages': { type: 'string', default: '200' },
+    'quick-pages': { type: 'string', default: '150' },
   },
 })
 
