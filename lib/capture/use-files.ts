@@ -50,6 +50,12 @@ export function rowSignal({ source, name, value }: HostSignal): Signal {
   return { source, name: name === 'unreadable' || name === 'read' ? name : 'terms', value }
 }
 
+/** Whether a signal of source `rsl` is of the licence at this address: a host may name several. */
+export function isOfLicence({ value }: Pick<HostSignal, 'value'>, url: string): boolean {
+  const address = addressWord(url)
+  return value === address || value.endsWith(` ${address}`)
+}
+
 /** TDMRep §5: a list of rules; the first whose location matches counts. */
 function tdmrep(body: string): HostSignal[] {
   let rules: unknown
@@ -111,7 +117,7 @@ interface Terms {
 
 /** RSL 1.0: `content` elements with the place they are about, each with licences. */
 function licence(url: string, body: string | null): HostSignal[] {
-  const address = `url=${url.slice(0, maxAddressCharacters)}`
+  const address = addressWord(url)
   const unreadable: HostSignal[] = [{ source: 'rsl', name: 'unreadable', value: address }]
   if (body === null || body.length > maxFileCharacters) return unreadable
   const reader = new LicenceReader()
@@ -129,6 +135,10 @@ function licence(url: string, body: string | null): HostSignal[] {
     add({ source: 'rsl', name, value })
   }
   return reader.isCut ? unreadable : [...signals.values()]
+}
+
+function addressWord(url: string): string {
+  return `url=${url.slice(0, maxAddressCharacters)}`
 }
 
 class LicenceReader {

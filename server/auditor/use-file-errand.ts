@@ -1,4 +1,4 @@
-import { hostFileSignals, type UseFile } from '../../lib/capture/use-files.ts'
+import { hostFileSignals, isOfLicence, type UseFile } from '../../lib/capture/use-files.ts'
 import { type AuditorTask, hostSignalsOf } from '../store/auditor-tasks.ts'
 import { putHostSignals } from '../store/frontier.ts'
 import type { Queryable } from '../store/queryable.ts'
@@ -38,7 +38,7 @@ export async function useFileErrand(
   return {
     kind: 'done',
     reason: body === null ? 'none there' : `${signals.length} wishes about use`,
-    apply: (tx) => putWishes(tx, hostId, source, pathname, signals),
+    apply: (tx) => putWishes(tx, hostId, source, target, signals),
   }
 }
 
@@ -49,11 +49,18 @@ async function putWishes(
   tx: Queryable,
   hostId: number,
   source: UseFile['kind'],
-  pathname: string,
+  target: string,
   signals: readonly { name: string; value: string }[],
 ) {
-  if (source !== 'ai-txt') return putHostSignals(tx, hostId, source, signals)
-  const isWellKnown = pathname === '/.well-known/ai.txt'
+  if (source === 'tdmrep') return putHostSignals(tx, hostId, source, signals)
+  if (source === 'rsl') {
+    // robots.txt may name several, and each says its own.
+    const others = (await hostSignalsOf(tx, hostId, source)).filter(
+      (signal) => !isOfLicence(signal, target),
+    )
+    return putHostSignals(tx, hostId, source, [...others, ...signals])
+  }
+  const isWellKnown = new URL(target).pathname === '/.well-known/ai.txt'
   const before = await hostSignalsOf(tx, hostId, source)
   await putHostSignals(tx, hostId, source, [
     ...before.filter(({ value }) => value.endsWith(wellKnownMark) !== isWellKnown),

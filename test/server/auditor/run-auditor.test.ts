@@ -310,6 +310,47 @@ describe('files about use', () => {
     ])
   })
 
+  test('of which robots.txt names several say their own, until it names them no more', async () => {
+    const licence = (uses: string) =>
+      `<rsl xmlns="https://rslstandard.org/rsl"><content url="/"><license><permits type="usage">${uses}</permits></license></content></rsl>`
+    const named = (paths: string[]) =>
+      paths.map((path) => `License: http://a.example${path}\n`).join('')
+    const asked: string[] = []
+    let robots = named(['/1.xml', '/2.xml', '/1.xml', '/3.xml', '/4.xml', '/5.xml', '/6.xml'])
+    const port = await site(({ url = '' }, response) => {
+      asked.push(url)
+      if (url === '/robots.txt') response.end(robots)
+      else if (url === '/1.xml') response.end(licence('all'))
+      else if (url === '/2.xml') response.end(licence('search'))
+      else response.writeHead(404).end()
+    })
+    await openCampaign(database, ['a.example'])
+    const id = await hostId(database, 'http://a.example')
+    const task = { kind: 'robots', hostId: id, target: 'http://a.example/robots.txt' } as const
+    await ask(database, [task])
+    auditor(database, { hostMap: { 'a.example': `127.0.0.1:${port}` } })
+    await allEnded(database)
+    // One more is not read: naming it is a no already.
+    expect(asked.filter((url) => /xml$/.test(url) && url !== '/sitemap.xml').sort()).toEqual(
+      [1, 2, 3, 4, 5].map((n) => `/${n}.xml`),
+    )
+    const unreadable = (n: number) => `rsl unreadable url=http://a.example/${n}.xml`
+    expect(await wishes()).toEqual([
+      'rsl / permits=all url=http://a.example/1.xml',
+      'rsl / permits=search url=http://a.example/2.xml',
+      'rsl read url=http://a.example/1.xml',
+      'rsl read url=http://a.example/2.xml',
+      ...[3, 4, 5].map(unreadable),
+    ])
+    robots = named(['/2.xml'])
+    await ask(database, [task])
+    await allEnded(database)
+    expect(await wishes()).toEqual([
+      'rsl / permits=search url=http://a.example/2.xml',
+      'rsl read url=http://a.example/2.xml',
+    ])
+  })
+
   test('that robots.txt forbids are not fetched', async () => {
     let requests = 0
     const port = await site((_, response) => {
