@@ -470,6 +470,7 @@ async function ask(
 /**
  * Refuses what was leased, after a while. A refused page goes straight back to the frontier, to be
  * leased again as soon as its host's pace allows: harder to keep apart than one that is answered.
+ * The reason is one that lasts: what is given back for a pause may go to the same node again.
  */
 async function giveBack(
   node: CallingNode,
@@ -478,7 +479,7 @@ async function giveBack(
 ): Promise<void> {
   if (grants.length === 0) return
   await sleep(heldMs.least + Math.random() * (heldMs.most - heldMs.least))
-  const leases = grants.map(({ lease }) => ({ lease, reason: 'paused' as const }))
+  const leases = grants.map(({ lease }) => ({ lease, reason: 'over-limit' as const }))
   // As often as a node would within the lease's time; what stays is reported as not ended.
   for (let attempt = 0; attempt < 10; attempt += 1) {
     const saidMs = performance.now()
