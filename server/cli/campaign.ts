@@ -1,5 +1,5 @@
 import { stat, writeFile } from 'node:fs/promises'
-import type { Command } from '@commander-js/extra-typings'
+import { type Command, InvalidArgumentError } from '@commander-js/extra-typings'
 import { ListedDomain } from '../../lib/consent/domain-list.ts'
 import { covers } from '../../lib/consent/scope.ts'
 import { fromBase64, toBase64Url } from '../../lib/crypto/base64.ts'
@@ -40,13 +40,35 @@ export function addCampaignCommands(program: Command) {
     .option(
       '--rate <number>',
       'requests a second for each site or listed host, of the whole network',
-      '1',
+      requestRate,
+      1,
     )
-    .option('--in-flight <number>', 'requests at once for each site or listed host', '1')
-    .option('--pages <number>', 'most pages to gather', '10000')
-    .option('--quorum <number>', 'independent observers a page needs', '2')
-    .option('--budget <points>', 'points that may be credited', '1000000')
-    .option('--days <number>', 'how long it is open', '90')
+    .option(
+      '--in-flight <number>',
+      'requests at once for each site or listed host',
+      whole(1, 32),
+      1,
+    )
+    .option(
+      '--types <kinds>',
+      `kinds of content to read, separated by commas, of ${kindsOfContent.join(', ')} (html,text,feed if not given)`,
+      contentKinds,
+    )
+    .option('--pages <number>', 'most pages to gather', whole(1, mostPages), 10_000)
+    .option(
+      '--pages-per-host <number>',
+      'most pages to gather of one host (as many as --pages if not given)',
+      whole(1, mostPages),
+    )
+    .option('--depth <number>', 'most links between a seed and a page', whole(0, 1_000), 20)
+    .option('--quorum <number>', 'independent observers a page needs', whole(2, 5), 2)
+    .option(
+      '--budget <points>',
+      'points that may be credited',
+      whole(0, Number.MAX_SAFE_INTEGER),
+      1_000_000,
+    )
+    .option('--days <number>', 'how long it is open', whole(1, 36_500), 90)
     .option('--print', 'only print the unsigned manifest; sign it where the campaign key is')
     .addOption(json())
     .action(async (flags) => {
@@ -134,6 +156,35 @@ export function addCampaignCommands(program: Command) {
     })
 }
 
+// What the manifest accepts (lib/protocol/campaign.ts), said before anything is opened.
+const mostPages = 1_000_000_000
+const kindsOfContent = ['html', 'text', 'feed', 'json', 'pdf']
+
+function whole(least: number, most: number) {
+  return (given: string): number => {
+    const value = /^\d{1,16}$/.test(given) ? Number(given) : Number.NaN
+    if (value >= least && value <= most) return value
+    throw new InvalidArgumentError(`Give a whole number from ${least} to ${most}.`)
+  }
+}
+
+function requestRate(given: string): number {
+  const value = /^\d+(\.\d+)?$/.test(given) ? Number(given) : Number.NaN
+  if (value > 0 && value <= 100) return value
+  throw new InvalidArgumentError(
+    'Give a number above 0 and not above 100, such as 0.5 for one request every two seconds.',
+  )
+}
+
+function contentKinds(given: string): string[] {
+  const kinds = given.split(',').map((kind) => kind.trim())
+  const wrong = kinds.find((kind) => !kindsOfContent.includes(kind))
+  if (wrong === undefined) return [...new Set(kinds)]
+  throw new InvalidArgumentError(
+    `"${wrong}" is no kind of content. Give some of ${kindsOfContent.join(',')}, separated by commas.`,
+  )
+}
+
 function manifestFromFlags(
   flags: {
     id?: string | undefined
@@ -143,12 +194,15 @@ function manifestFromFlags(
     seed?: string[] | undefined
     category?: string | undefined
     use: string
-    rate: string
-    inFlight: string
-    pages: string
-    quorum: string
-    budget: string
-    days: string
+    rate: number
+    inFlight: number
+    types?: string[] | undefined
+    pages: number
+    pagesPerHost?: number | undefined
+    depth: number
+    quorum: number
+    budget: number
+    days: number
   },
   config: ServerConfig,
   list: DomainList | null,
@@ -167,8 +221,8 @@ function manifestFromFlags(
     throw new OperatorProblem('--category describes a list of domains. Give it with --list FILE.')
   }
   const pace = {
-    requestsPerSecond: Number(flags.rate),
-    requestsInFlight: Number(flags.inFlight),
+    requestsPerSecond: flags.rate,
+    requestsInFlight: flags.inFlight,
   }
   const sites = (flags.site ?? []).map((given) => {
     if (!URL.canParse(given)) {
@@ -184,6 +238,14 @@ function manifestFromFlags(
       ...pace,
     }
   })
+  const wrongSeed = flags.seed?.find(
+    (given) => !/^https?:\/\//i.test(given) || !URL.canParse(given),
+  )
+  if (wrongSeed !== undefined) {
+    throw new OperatorProblem(
+      `--seed is "${wrongSeed}", which is not a URL such as https://example.org/start`,
+    )
+  }
   const now = Date.now()
   return {
     version: 1,
@@ -202,20 +264,27 @@ function manifestFromFlags(
         ...pace,
       },
     }),
+    ...(flags.types && { types: flags.types }),
     canaryHosts: [],
     seeds: flags.seed ?? flags.site,
-    limits: { pageBytes: 2 * 1024 * 1024, pageMs: 30_000, pages: Number(flags.pages), depth: 20 },
+    limits: {
+      pageBytes: 2 * 1024 * 1024,
+      pageMs: 30_000,
+      pages: flags.pages,
+      ...(flags.pagesPerHost !== undefined && { pagesPerHost: flags.pagesPerHost }),
+      depth: flags.depth,
+    },
     retentionDays: 365,
-    quorum: Number(flags.quorum),
+    quorum: flags.quorum,
     points: {
       perPage: 10,
       perDuplicate: 1,
       perPayload: 2,
-      budget: Number(flags.budget),
+      budget: flags.budget,
       funding: 'subsidy',
     },
     validFrom: new Date(now - 60_000).toISOString(),
-    validUntil: new Date(now + Number(flags.days) * 86_400_000).toISOString(),
+    validUntil: new Date(now + flags.days * 86_400_000).toISOString(),
   }
 }
 

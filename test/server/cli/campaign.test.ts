@@ -51,6 +51,55 @@ const wideFlags = (id: string, list: string, ...seeds: string[]) => [
   ...['--category', 'about grain', '--list', list, '--seed', ...seeds],
 ]
 
+const siteFlags = [
+  ...['campaign', 'create', '--id', 'grain', '--title', 'Grain', '--purpose', 'To know.'],
+  ...['--site', 'https://rye.example/docs/', '--print'],
+]
+
+describe('a campaign from flags', () => {
+  test('says kinds of content, depth, pages of one host, and where to begin', async () => {
+    const { status, out, err } = await gleaner(
+      ...siteFlags,
+      ...['--types', 'html, pdf,html', '--depth', '3', '--pages-per-host', '50', '--pages', '70'],
+      ...['--seed', 'https://rye.example/docs/a', 'https://rye.example/docs/b'],
+    )
+    expect({ status, err }).toEqual({ status: 0, err: '' })
+    expect(campaign.parse(JSON.parse(out))).toMatchObject({
+      types: ['html', 'pdf'],
+      limits: { depth: 3, pagesPerHost: 50, pages: 70 },
+      seeds: ['https://rye.example/docs/a', 'https://rye.example/docs/b'],
+    })
+  })
+
+  test('leaves to the manifest’s defaults what is not given', async () => {
+    const { out } = await gleaner(...siteFlags)
+    const manifest = campaign.parse(JSON.parse(out))
+    expect(manifest.types).toBeUndefined()
+    expect(manifest.limits).toEqual({
+      pageBytes: 2_097_152,
+      pageMs: 30_000,
+      pages: 10_000,
+      depth: 20,
+    })
+    expect(manifest.seeds).toEqual(['https://rye.example/docs/'])
+  })
+
+  test.each([
+    ['--types', 'html,video', 2, /--types.*"video" is no kind of content.*html,text,feed,json,pdf/],
+    ['--depth', '1001', 2, /--depth.*whole number from 0 to 1000/],
+    ['--pages-per-host', '0', 2, /--pages-per-host.*whole number from 1 to 1000000000/],
+    ['--pages', 'many', 2, /--pages .*whole number from 1 to 1000000000/],
+    ['--rate', '0', 2, /--rate.*above 0 and not above 100/],
+    ['--quorum', '1', 2, /--quorum.*whole number from 2 to 5/],
+    ['--seed', 'rye.example/docs', 1, /--seed is "rye\.example\/docs", which is not a URL/],
+  ])('with %s %j is refused with what to give instead', async (flag, given, status, words) => {
+    const refused = await gleaner(...siteFlags, `${flag}=${given}`)
+    expect(refused).toMatchObject({ status, out: '' })
+    expect(refused.err).toMatch(words)
+    expect(refused.err).not.toMatch(/\n\s+at /)
+  })
+})
+
 describe('a list of domains', () => {
   test('fills the manifest of a wide campaign, in the order of its bytes', async () => {
     const list = await fileOf('some.txt', '# grain\nrye.example\nbarley.example\nrye.example\n')
