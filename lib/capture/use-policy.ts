@@ -54,8 +54,7 @@ export const useRules: readonly UseRule[] = [
   {
     term: 'aiInput',
     forbids: [],
-    meaning:
-      'no answer of a model is to be grounded on the page; no campaign does, the column says it',
+    meaning: 'no model is to answer from the page; no campaign does that, and the row says it',
     source: 'Content-Signal ai-input=no; RSL',
   },
   {

@@ -76,9 +76,9 @@ not fetched, or if only the page itself says it, not published:</li>
 <tbody>
 ${useRules.map(
   ({ source, meaning, forbids }) => html`<tr>
-<td>${source}</td>
+<td><strong>${source}</strong></td>
 <td data-label="means">${meaning}</td>
-<td data-label="kept out of">${forbids.length === 0 ? 'no campaign' : forbids.length === 4 ? 'every campaign' : `campaigns for ${forbids.join(' or ')}`}</td>
+<td data-label="kept out of">${forbids.length === 0 ? 'no campaign' : forbids.length === 4 ? 'every campaign' : `campaigns for ${forbids.map((use) => uses[use]).join(' or ')}`}</td>
 </tr>`,
 )}
 </tbody>
