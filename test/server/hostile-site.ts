@@ -172,6 +172,7 @@ const redirects: Trap = ({ url }) => {
           '/short',
           '/away',
           '/metadata',
+          '/secret',
           '/bad',
           '/refresh',
           '/based',
@@ -187,6 +188,8 @@ const redirects: Trap = ({ url }) => {
       return redirect(at('outside', '/from-redirect'))
     case '/metadata':
       return redirect('http://169.254.169.254/latest/meta-data/')
+    case '/secret':
+      return redirect(at('secrets', '/latest/meta-data/'))
     case '/bad':
       return redirect('http://[bad')
     case '/refresh':
@@ -250,7 +253,7 @@ function bomb(beginning: string): Uint8Array {
   ])
 }
 
-/** A sitemap of 55,000 addresses and as many kilobytes. */
+/** A sitemap of 55,000 addresses and as many kilobytes: more than may be, of both. */
 const big: Trap = ({ url }) => {
   if (url.pathname === '/sitemap.xml') return { type: 'application/xml', body: bigSitemap() }
   return /^\/$|^\/entry\/\d+$/.test(url.pathname) ? page(`entry ${url.pathname}`, {}) : undefined
