@@ -22,6 +22,7 @@ import { countTraffic, type Traffic } from './http/traffic.ts'
 import { grantWork } from './lease/issue.ts'
 import { checkpointSigner, foundNetwork } from './operator.ts'
 import { createPipeline } from './pipeline.ts'
+import { openDatabase } from './store/database.ts'
 import { listenForRings } from './store/doorbell.ts'
 import { startEmbeddedPostgres } from './store/embedded-postgres.ts'
 import { logSigner } from './store/operator-keys.ts'
@@ -139,8 +140,11 @@ export async function startServer(
     stops.push(() => rings.close())
     const analyser = createAnalyser(availableParallelism())
     stops.push(() => analyser.close())
+    // Connections of its own: however many nodes ask, what they said is decided.
+    const forPipeline = openDatabase({ connection: workspace.connection, log, maxConnections: 8 })
+    stops.push(() => forPipeline.close())
     const pipeline = createPipeline({
-      database,
+      database: forPipeline,
       blobs,
       analyser,
       signCheckpoint: checkpointSigner(workspace),

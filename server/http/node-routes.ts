@@ -1,5 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
+import pLimit from 'p-limit'
 import { networkBlock, networkBlockWide } from '../../lib/capture/public-host.ts'
 import { decodeSentenceList } from '../../lib/capture/sentence-list.ts'
 import { fromBase64Url, toBase64 } from '../../lib/crypto/base64.ts'
@@ -54,6 +55,12 @@ import { signReceipt } from './receipt.ts'
 
 /** Minutes are enough to sign; more only helps somebody who collects challenges. */
 const challengeMs = 2 * 60_000
+/**
+ * Lease calls at once: more only wait for each other's hosts. And how many may wait, which at some
+ * fifty calls a second is ten seconds, less than a node waits for an answer.
+ */
+const leasesAtOnce = 4
+const mostWaitingLeases = 500
 /** DESIGN threat table: sessions are opened again every half hour. */
 const sessionMs = 30 * 60_000
 
@@ -67,6 +74,7 @@ export function registerNodeRoutes(
 ) {
   const { database, blobs, keys, leaseMs } = options
   const db = database.pool
+  const leasing = pLimit(leasesAtOnce)
 
   app.post('/v1/challenges', async () => {
     const id = randomBytes(16)
@@ -149,16 +157,22 @@ export function registerNodeRoutes(
   app.post('/v1/leases', async (request) => {
     const me = await node(request)
     const { campaigns, max } = parsed(leaseRequest, request.body)
-    const picks = await database.transaction((tx) =>
-      grantLeases(tx, {
-        nodeId: me.nodeId,
-        accountId: me.accountId,
-        block: me.block,
-        campaigns: campaigns.map(fromBase64Url),
-        max,
-        validForMs: leaseMs,
-        newLease: () => ({ id: randomBytes(16), nonce: randomBytes(16) }),
-      }),
+    // Leases are shed first: what nodes have to say must still find a connection.
+    if (leasing.pendingCount >= mostWaitingLeases) {
+      throw new HttpProblem('overloaded', 'More nodes ask for work than can be served now.', 5)
+    }
+    const picks = await leasing(() =>
+      database.transaction((tx) =>
+        grantLeases(tx, {
+          nodeId: me.nodeId,
+          accountId: me.accountId,
+          block: me.block,
+          campaigns: campaigns.map(fromBase64Url),
+          max,
+          validForMs: leaseMs,
+          newLease: () => ({ id: randomBytes(16), nonce: randomBytes(16) }),
+        }),
+      ),
     )
     const wide = picks.flatMap((pick) =>
       pick.list
@@ -180,7 +194,10 @@ export function registerNodeRoutes(
           leaseEnvelope({ ...pick, domain: domainOf.get(pick) ?? null }, leaseMs, keys.lease),
         ),
       ),
-      retryAfterMs: picks.length > 0 ? grantWork.retryAfterMs : await retryAfterMs(db),
+      retryAfterMs:
+        picks.length > 0
+          ? grantWork.retryAfterMs
+          : await retryAfterMs(db, campaigns.map(fromBase64Url)),
     }
   })
 
@@ -375,17 +392,39 @@ export function registerNodeRoutes(
   })
 }
 
-/** When a node that got nothing should ask again. */
-async function retryAfterMs(db: Queryable): Promise<number> {
-  const { rows } = await db.query<{ work: boolean; nodes: number }>(
-    `select exists (select 1 from task where state = 'open' and granted < wanted)
-              and not exists (select from halt) as work,
-            (select count(*) from node where seen_at > now() - interval '2 minutes') as nodes`,
+/**
+ * When a node that got nothing should ask again: soon while a host is only full, and not before the
+ * first host with work may be spoken to when all are left alone.
+ */
+async function retryAfterMs(db: Queryable, campaigns: readonly Uint8Array[]): Promise<number> {
+  const { rows } = await db.query<{
+    work: boolean
+    busy: boolean
+    due_in_ms: number | null
+    nodes: number
+  }>(
+    `select count(q.due_at) > 0 and not exists (select from halt) as work,
+            -- A host that has work and is only full is free again at any moment.
+            coalesce(bool_or(exists (select 1 from queue f where f.campaign = c.digest and f.ready
+                                     and f.due_at = 'infinity')), false) as busy,
+            (extract(epoch from min(q.due_at) filter (where q.due_at < 'infinity') - now()) * 1000)::float8
+              as due_in_ms,
+            (select count(*) from node where seen_at > now() - interval '2 minutes') as nodes
+     from campaign c cross join lateral (
+       select due_at from queue where campaign = c.digest and ready order by due_at limit 1) as q
+     where c.digest = any($1::bytea[]) and c.state = 'running'`,
+    [campaigns],
   )
-  const { work, nodes } = rows[0] ?? { work: false, nodes: 1 }
+  const { work, busy, due_in_ms: dueInMs, nodes } = rows[0] ?? noWork
   if (!work) return grantWork.idleRetryMs
-  return Math.min(grantWork.idleRetryMs, grantWork.busyRetryMsPerNode * Math.max(1, nodes))
+  const sharedMs = grantWork.busyRetryMsPerNode * Math.max(1, nodes)
+  // Whoever waits for one host comes back one after another.
+  const untilDueMs = busy || dueInMs === null || dueInMs < sharedMs ? 0 : dueInMs
+  const waitMs = untilDueMs + sharedMs * (untilDueMs > 0 ? Math.random() : 1)
+  return Math.ceil(Math.min(grantWork.idleRetryMs, waitMs))
 }
+
+const noWork = { work: false, busy: false, due_in_ms: null, nodes: 1 }
 
 /** What the verify stage asked to be attested, as the follow-up's row keeps it. */
 export interface AttestRequest {

@@ -243,22 +243,35 @@ export async function drawObservers(tx: Queryable, taskIds: readonly number[]): 
   return rows.map((row) => row.node)
 }
 
-/** Nodes that could observe the tasks in $1. */
-const candidatesOf = `with present as (
-       select n.id, n.account_id, c.campaign from node n
-       join consent c on c.node_id = n.id and c.act = 'given'
-       where n.seen_at > now() - interval '2 minutes'
-     ), used as (
+/**
+ * Nodes that could observe the tasks in $1: of those who were there last, five hundred a campaign.
+ * Five at most have seen a task, so that some of them have not; all that are there, for each of
+ * dozens of tasks, would be a million pairs.
+ */
+const candidatesOf = `with present as materialized (
+       select n.id, n.account_id, w.campaign
+       from (select distinct campaign from task where id = any($1::bigint[])) as w
+       cross join lateral (
+         select n.id, n.account_id from node n
+         where n.seen_at > now() - interval '2 minutes'
+           and exists (select 1 from consent c
+                       where c.node_id = n.id and c.campaign = w.campaign and c.act = 'given')
+         order by n.seen_at desc limit 500
+       ) as n
+     ), used as materialized (
        select distinct l.task_id, l.account_id, b.block
        from lease l join node_block b on b.node_id = l.node_id
        where l.task_id = any($1::bigint[]) and l.state <> 'expired'
+     ), kin as materialized (
+       select u.task_id, p.id as node_id from used u join present p on p.account_id = u.account_id
+       union
+       select u.task_id, p.id from present p
+       join node_block mine on mine.node_id = p.id join used u on u.block = mine.block
      ), candidate as (
        select t.id as task_id, p.id as node_id
        from task t join present p on p.campaign = t.campaign
        where t.id = any($1::bigint[])
-         and not exists (
-           select 1 from used u join node_block mine on mine.node_id = p.id
-           where u.task_id = t.id and (u.account_id = p.account_id or u.block = mine.block))
+         and (t.id, p.id) not in (select task_id, node_id from kin)
      )`
 
 function storedList(list: Buffer): SentenceList {

@@ -44,7 +44,8 @@ beforeAll(async () => {
   const { pool } = server.workspace.database
   // Nobody fetches anything here: robots.txt is resolved before anybody asks.
   await pool.query(
-    `insert into host (origin, interval_ms, max_in_flight, robots_state) values ($1, 1, 32, 'allow-all')`,
+    `insert into host (origin, interval_ms, max_in_flight, robots_state, robots_at, robots_due_at)
+     values ($1, 1, 32, 'allow-all', now(), null)`,
     [`http://${site}`],
   )
   const [asSigned] = campaignOver(site).sites
