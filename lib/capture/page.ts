@@ -9,6 +9,7 @@ import {
   type SentencesOfPage,
   shortDigest,
 } from './sentences.ts'
+import { withoutSession } from './session-id.ts'
 
 export interface PageLink {
   /** Canonical, see `canonicalUrl`. */
@@ -151,7 +152,8 @@ export class LinkList {
     this.#left--
     const resolved = canonicalUrl(href, base)
     if (!resolved.ok) return
-    const { url } = resolved
+    // A session of its own for every reader: no two observers would list the same address.
+    const { url } = withoutSession(resolved.url)
     const known = this.#links.get(url)
     if (known) known.nofollow &&= nofollow
     else if (this.#links.size < MAX_LINKS) this.#links.set(url, { url, nofollow })

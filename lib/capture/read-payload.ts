@@ -68,6 +68,21 @@ function pageOf(
   if (kind === 'pdf') return readPlainPage('', as.url)
   const text = payloadText(payload, as)
   if (text === null) return null
-  if (kind === 'html') return readPage(text, as.url)
+  if (kind === 'html') return isBinary(text) ? null : readPage(text, as.url)
   return kind === 'feed' ? readFeed(text, as.url) : readPlainPage(text, as.url)
+}
+
+/** Enough to know a picture by, whatever its type says. UTF-16 code units. */
+const HEAD = 8_192
+
+/**
+ * Whether this is no text that somebody wrote: of its head, more than one in fifty units are U+FFFD
+ * or controls that HTML has no use for. Pictures have one in ten; real pages none, and pages with
+ * some wrong bytes a few.
+ */
+function isBinary(text: string): boolean {
+  const head = text.slice(0, HEAD)
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for
+  const strange = head.match(/[\0-\x08\x0e-\x1a\x1c-\x1f\ufffd]/g)?.length ?? 0
+  return 50 * strange > head.length
 }

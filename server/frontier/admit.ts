@@ -1,9 +1,10 @@
 import { canonicalUrl } from '../../lib/capture/canonical-url.ts'
+import { withoutSession } from '../../lib/capture/session-id.ts'
 import type { ListedDomain } from '../../lib/consent/domain-list.ts'
 import { covers, type ScopeRules } from '../../lib/consent/scope.ts'
 import { sha256 } from '../../lib/crypto/digest.ts'
 import type { Campaign } from '../../lib/protocol/campaign.ts'
-import { frontierKey, shapeDigest, shapeOf, withoutSession } from './address.ts'
+import { frontierKey, shapeDigest, shapeOf } from './address.ts'
 import { type FoundAs, priorityOf } from './trap.ts'
 
 /** An address as it was found. */

@@ -302,8 +302,7 @@ test('folders in folders, sessions and orders of parameters end, and each page i
     /^Not fetched: trap: repeating-segments/,
   )
 
-  // Not /fresh/times: a link with an id of its own for every visitor is seen by one observer only.
-  const sessions = ['/', '/fresh/', '/prices', '/times']
+  const sessions = ['/', '/fresh/', '/fresh/times', '/prices', '/times']
   expect([...(await published('session')).keys()]).toEqual(sessions)
   expect(asked('session').filter(({ path }) => /sid|sess|;/i.test(path))).toEqual([])
   expect((await pagesOf('orders')).map(({ verdict }) => verdict)).toEqual(['valid', 'valid'])
@@ -532,7 +531,7 @@ test('wrong charsets are read alike by node and server, and what is no page by i
     '/as-sjis': 'undecodable',
     '/cut': null,
     '/film': 'unsupported-type',
-    '/image': null,
+    '/image': 'undecodable',
     '/no-such-label': 'undecodable',
     '/picture.png': 'unsupported-type',
     '/with-mark': null,

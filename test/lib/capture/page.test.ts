@@ -57,6 +57,16 @@ describe('a page', () => {
     ])
   })
 
+  test('lists links without the session that each reader gets of its own', () => {
+    const { links } = read(
+      '<a href="/cart;jsessionid=0A1B2C">1</a><a href="/cart">2</a><a href="/t?sid=0a1b2c3d4e5f60718293">3</a>',
+    )
+    expect(links.map(({ url }) => new URL(url).pathname + new URL(url).search)).toEqual([
+      '/cart',
+      '/t',
+    ])
+  })
+
   test('links what its head names as other pages, and neither parts nor other formats of it', () => {
     const { links } = read(`<link rel=canonical href=/tea><link rel="canonical" href=/second>
       <link rel=alternate hreflang=de href=/de><link rel=next href=?p=2><link rel="prev nofollow" href=?p=0>

@@ -1,12 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { canonicalUrl } from '../../../lib/capture/canonical-url.ts'
-import {
-  frontierKey,
-  shapeDigest,
-  shapeOf,
-  withoutSession,
-} from '../../../server/frontier/address.ts'
+import { withoutSession } from '../../../lib/capture/session-id.ts'
+import { frontierKey, shapeDigest, shapeOf } from '../../../server/frontier/address.ts'
 
 const site = 'https://barley.example'
 
