@@ -138,6 +138,11 @@ export async function openCampaign(
       `The manifest is not signed by this network's campaign key (${verdict.reason}). Sign it with: gleaner campaign sign FILE`,
     )
   }
+  if (!(await networkOf(database.pool))) {
+    throw new OperatorProblem(
+      'This network is not founded yet: its first start signs its name, operator and contact. Run "gleaner start" once, then open the campaign.',
+    )
+  }
   const manifest = parseManifest(new TextDecoder().decode(verdict.payload))
   const digest = sha256(verdict.payload)
   if (manifest.wide) await requireList(database.pool, manifest.wide)

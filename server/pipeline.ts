@@ -332,7 +332,10 @@ async function orNotFound(
   const { page, valid } = settlement
   // Of a page that is published as bytes the text says nothing.
   if (page.text === '') return settlement
-  const sameTextCount = await sameTexts(tx, task, fromBase64Url(page.textDigest))
+  const sameTextCount = await sameTexts(tx, task, {
+    textDigest: fromBase64Url(page.textDigest),
+    title: page.title?.slice(0, 1000) ?? null,
+  })
   const words = `${page.title ?? ''} ${page.text.slice(0, 200)}`
   const reason = softNotFound({ title: words, sameTextCount, status: page.status })
   return reason === null

@@ -189,7 +189,7 @@ export async function returnAuditorTask(db: Queryable, task: AuditorTask, waitMs
 export async function spreadHostTasks(db: Queryable, hostId: number, waitMs: number) {
   await db.query(
     `update auditor_task t
-     set due_at = now() + ($2 + turn.place * h.pace_ms) * interval '1 millisecond'
+     set due_at = now() + ($2::float8 + turn.place * h.pace_ms) * interval '1 millisecond'
      from (select id, row_number() over (order by due_at, id) as place from (
              select id, due_at from auditor_task
              where host_id = $1 and state = 'due' and due_at <= now() and opt_out is null

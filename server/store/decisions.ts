@@ -129,18 +129,23 @@ export async function hasText(
   return rows.length === 1
 }
 
-/** How many other addresses of the task's host have a record of this text; 21 stands for more. */
+/**
+ * How many other addresses of the task's host have a record of this text under
+ * this title; 21 stands for more. Pages of a manual may share a notice for all
+ * their text, and still be pages: their titles tell.
+ */
 export async function sameTexts(
   tx: Queryable,
   task: { campaign: Uint8Array; hostId: number; urlDigest: Uint8Array },
-  textDigest: Uint8Array,
+  { textDigest, title }: { textDigest: Uint8Array; title: string | null },
 ): Promise<number> {
   const { rows } = await tx.query<{ n: number }>(
     `select count(*) as n from (
        select distinct t.url_digest from record r join task t on t.id = r.task_id
        where r.campaign = $1 and r.text_digest = $2 and t.host_id = $3 and t.url_digest <> $4
+         and r.row_json::jsonb->>'title' is not distinct from $5
        limit 21) as others`,
-    [task.campaign, textDigest, task.hostId, task.urlDigest],
+    [task.campaign, textDigest, task.hostId, task.urlDigest, title],
   )
   return rows[0]?.n ?? 0
 }
