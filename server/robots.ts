@@ -31,7 +31,12 @@ export async function applyRobots(
   const signals = parsed === null ? [] : robotsSignals(parsed, agent)
   const { origin, campaigns } = await workOnHost(tx, hostId)
   const named = signals.filter(({ name }) => name === 'sitemap').map(({ value }) => value)
-  const sitemaps = [...new Set([...named.filter(isAddress), `${origin}/sitemap.xml`])]
+  const sitemaps = [
+    ...new Set([
+      ...named.filter(isAddress).map((value) => new URL(value).href),
+      `${origin}/sitemap.xml`,
+    ]),
+  ]
   const licences = signals
     .filter(({ name, value }) => name === 'license' && isAddress(value) && !/\s/.test(value))
     .map(({ value }) => value)

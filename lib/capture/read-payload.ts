@@ -76,13 +76,13 @@ function pageOf(
 const HEAD = 8_192
 
 /**
- * Whether this is no text that somebody wrote: of its head, more than one in fifty units are U+FFFD
- * or controls that HTML has no use for. Pictures have one in ten; real pages none, and pages with
- * some wrong bytes a few.
+ * Whether this is no text that somebody wrote: of its head, more than one in fifty units are
+ * controls that HTML has no use for. Pictures have one in ten, pages none, also those whose charset
+ * is not what they say.
  */
 function isBinary(text: string): boolean {
   const head = text.slice(0, HEAD)
   // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for
-  const strange = head.match(/[\0-\x08\x0e-\x1a\x1c-\x1f\ufffd]/g)?.length ?? 0
-  return 50 * strange > head.length
+  const controls = head.match(/[\0-\x08\x0e-\x1a\x1c-\x1f]/g)?.length ?? 0
+  return 50 * controls > head.length
 }

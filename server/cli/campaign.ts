@@ -5,9 +5,10 @@ import { covers } from '../../lib/consent/scope.ts'
 import { fromBase64, toBase64Url } from '../../lib/crypto/base64.ts'
 import type { Campaign } from '../../lib/protocol/campaign.ts'
 import { type EnvelopeMessage, envelope as envelopeSchema } from '../../lib/protocol/fields.ts'
-import { readConfig, type ServerConfig } from '../config.ts'
+import { readConfig } from '../config.ts'
 import { type DomainList, domainList, listableNames, readDomains } from '../frontier/domain-list.ts'
 import { OperatorProblem, openCampaign, parseManifest, signCampaign } from '../operator.ts'
+import { networkOf } from '../store/campaigns.ts'
 import { addDomainList } from '../store/domain-list.ts'
 import { haltInForce } from '../store/halt.ts'
 import { loadOperatorKeys } from '../store/operator-keys.ts'
@@ -75,22 +76,32 @@ export function addCampaignCommands(program: Command) {
       const config = readConfig(flags, process.env)
       const list = flags.list === undefined ? null : await readList(flags.list)
       const signed = flags.signed ? parseEnvelope(await readGiven(flags.signed)) : null
-      const manifest = parseManifest(
-        signed
-          ? payloadText(signed)
-          : flags.manifest
-            ? await readGiven(flags.manifest)
-            : JSON.stringify(manifestFromFlags(flags, config, list)),
-      )
-      if (list !== null) requireFitting(manifest, list)
+      const given = signed
+        ? payloadText(signed)
+        : flags.manifest
+          ? await readGiven(flags.manifest)
+          : null
+      const manifestBy = (operator: Campaign['operator']) => {
+        const manifest = parseManifest(
+          given ?? JSON.stringify(manifestFromFlags(flags, operator, list)),
+        )
+        if (list !== null) requireFitting(manifest, list)
+        return manifest
+      }
+      const asConfigured = { name: config.operatorName, contact: config.operatorContact }
+      // Wrong flags are told before anything is opened.
+      const manifest = manifestBy(asConfigured)
       if (flags.print) {
         process.stdout.write(`${JSON.stringify(manifest, null, 2)}\n`)
         return
       }
       await onWorkspace(config, async (workspace) => {
-        const envelope = signed ?? (await signCampaign(manifest, workspace.keys.campaign))
+        const { database, keys } = workspace
+        // Who runs the network was said at its first start, and needs no repeating.
+        const operator = (await networkOf(database.pool))?.operator ?? asConfigured
+        const envelope = signed ?? (await signCampaign(manifestBy(operator), keys.campaign))
         // Before the campaign: a list that no campaign names harms nobody.
-        if (list !== null) await workspace.database.transaction((tx) => addDomainList(tx, list))
+        if (list !== null) await database.transaction((tx) => addDomainList(tx, list))
         const opened = await openCampaign(workspace, envelope)
         print(
           flags.json,
@@ -204,7 +215,7 @@ function manifestFromFlags(
     budget: number
     days: number
   },
-  config: ServerConfig,
+  operator: Campaign['operator'],
   list: DomainList | null,
 ) {
   const needed =
@@ -246,13 +257,19 @@ function manifestFromFlags(
       `--seed is "${wrongSeed}", which is not a URL such as https://example.org/start`,
     )
   }
+  const strange = flags.seed?.find((given) => list === null && !isOnSite(given, sites))
+  if (strange !== undefined) {
+    throw new OperatorProblem(
+      `--seed ${strange} is on none of the sites, so nobody would fetch it. Give its site with --site as well.`,
+    )
+  }
   const now = Date.now()
   return {
     version: 1,
     id: flags.id,
     title: flags.title,
     purpose: flags.purpose,
-    operator: { name: config.operatorName, contact: config.operatorContact },
+    operator,
     use: flags.use,
     sites,
     ...(list && {
@@ -347,4 +364,17 @@ function parseEnvelope(text: string) {
       'The signed file is not an envelope. Make it with: gleaner campaign sign MANIFEST --out FILE',
     )
   }
+}
+
+function isOnSite(
+  given: string,
+  sites: readonly { host: string; scheme: string; pathPrefixes: readonly string[] }[],
+): boolean {
+  const { hostname, protocol, pathname } = new URL(given)
+  return sites.some(
+    ({ host, scheme, pathPrefixes }) =>
+      host === hostname &&
+      `${scheme}:` === protocol &&
+      pathPrefixes.some((prefix) => pathname.startsWith(prefix)),
+  )
 }

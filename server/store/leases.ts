@@ -26,6 +26,9 @@ const hostsAtOnce = 32
 const mostHostsTried = 128
 /** A window in crawl order, then chance inside it: nobody chooses who observes what. */
 const windowTasks = 24
+/** The same where a node has had all that is near: some milliseconds a host. */
+const farWindow = 500
+const farHosts = 4
 
 /**
  * Picks at most `max` tasks for a node and writes their leases; run inside one
@@ -82,6 +85,7 @@ export async function grantLeases(
       if (hosts.length === 0) break
       tried.push(...hosts.map((host) => host.id))
       const rows = await grantOn(tx, digest, hosts, kinIds, asked, asked.max - picks.length)
+      if (rows.length === 0) rows.push(...(await grantFar(tx, digest, hosts, kinIds, asked)))
       await restHosts(tx, digest, hosts, rows)
       picks.push(...rows.map((row) => ({ ...row, campaign: digest, limits, list })))
       // Fewer hosts than asked for: there are no more.
@@ -135,6 +139,47 @@ async function holdHosts(
   }))
 }
 
+/** Whether neither the node nor anybody of its kin has the task or had it. */
+const notKin = `not exists (select 1 from lease l where l.task_id = t.id
+                            and l.node_id = any($5::bytea[]) and l.state <> 'expired' offset 0)`
+// `offset 0` keeps it a look into the index for each task: as a join, the planner reads all leases.
+
+/**
+ * Three windows: what is next; where this node has had all of that, what nobody has had; and pages
+ * that wait for a third opinion, which may stand at the front for long.
+ */
+const nearTasks = `
+  (select * from (
+     select t.id, t.kind from task t
+     where t.host_id = h.id and t.campaign = $1 and t.state = 'open' and t.granted < t.wanted
+     order by t.priority, t.id limit $7) as t
+   where ${notKin})
+  union
+  (select * from (
+     select t.id, t.kind from task t
+     where t.host_id = h.id and t.campaign = $1 and t.state = 'open' and t.granted = 0
+     order by t.priority, t.id limit $7) as t
+   -- One that this node gave back.
+   where ${notKin})
+  union
+  (select t.id, t.kind from task t
+   where t.host_id = h.id and t.campaign = $1 and t.state = 'open' and t.granted < t.wanted
+     and t.priority >= ${contestedPriority} and ${notKin}
+   order by t.priority, t.id limit $7)`
+
+/**
+ * A window anywhere among the host's tasks: what others have begun may stand far behind what this
+ * node has begun, and they may be gone. Chance finds it, call by call.
+ */
+const farTasks = `
+  select * from (
+    select t.id, t.kind from task t
+    where t.host_id = h.id and t.campaign = $1 and t.state = 'open' and t.granted < t.wanted
+      and t.id >= (select min(s.id) + (random() * (max(s.id) - min(s.id)))::int8 from task s
+                   where s.host_id = h.id and s.state <> 'closed')
+    order by t.id limit $7) as t
+  where ${notKin}`
+
 /** Draws tasks on held hosts, counts one more observer of each and writes the leases. */
 async function grantOn(
   tx: Queryable,
@@ -143,12 +188,8 @@ async function grantOn(
   kin: readonly Uint8Array[],
   asked: Parameters<typeof grantLeases>[1],
   max: number,
+  { tasks, window } = { tasks: nearTasks, window: windowTasks },
 ): Promise<Omit<Granted, 'campaign' | 'limits' | 'list'>[]> {
-  // `offset 0` keeps it a look into the index for each task: as a join, the planner reads all leases.
-  const notKin = `not exists (select 1 from lease l where l.task_id = t.id
-                              and l.node_id = any($5::bytea[]) and l.state <> 'expired' offset 0)`
-  // Three windows: what is next; where this node has had all of that, what nobody has had; and
-  // pages that wait for a third opinion, which may stand at the front for long.
   const { rows } = await tx.query<{
     id: number
     host_id: number
@@ -160,25 +201,8 @@ async function grantOn(
        from unnest($2::bigint[], $3::int[], $4::bool[]) with ordinality
          as h (id, room, robots_fresh, place)
        cross join lateral (
-         select w.id, row_number() over (order by w.kind = 'robots' desc, random()) as place from (
-           (select * from (
-              select t.id, t.kind from task t
-              where t.host_id = h.id and t.campaign = $1 and t.state = 'open' and t.granted < t.wanted
-              order by t.priority, t.id limit $7) as t
-            where ${notKin})
-           union
-           (select * from (
-              select t.id, t.kind from task t
-              where t.host_id = h.id and t.campaign = $1 and t.state = 'open' and t.granted = 0
-              order by t.priority, t.id limit $7) as t
-            -- One that this node gave back.
-            where ${notKin})
-           union
-           (select t.id, t.kind from task t
-            where t.host_id = h.id and t.campaign = $1 and t.state = 'open' and t.granted < t.wanted
-              and t.priority >= $8 and ${notKin}
-            order by t.priority, t.id limit $7)
-         ) as w
+         select w.id, row_number() over (order by w.kind = 'robots' desc, random()) as place
+         from (${tasks}) as w
          where w.kind = 'robots' or h.robots_fresh
          order by 2 limit h.room
        ) as t
@@ -196,8 +220,7 @@ async function grantOn(
       hosts.map((host) => host.robotsFresh),
       kin,
       max,
-      windowTasks,
-      contestedPriority,
+      window,
     ],
   )
   if (rows.length === 0) return []
@@ -227,6 +250,25 @@ async function grantOn(
     ],
   )
   return picks
+}
+
+/** For a node that would go away with nothing: a look further back, on those hosts that have a further back. */
+async function grantFar(
+  tx: Queryable,
+  campaign: Uint8Array,
+  hosts: readonly HeldHost[],
+  kin: readonly Uint8Array[],
+  asked: Parameters<typeof grantLeases>[1],
+) {
+  const { rows } = await tx.query<{ id: number }>(
+    `select h.id from unnest($2::bigint[]) as h (id)
+     where exists (select 1 from task t where t.host_id = h.id and t.campaign = $1
+                   and t.state = 'open' and t.granted < t.wanted offset $3) limit $4`,
+    [campaign, hosts.map((host) => host.id), windowTasks, farHosts],
+  )
+  const deep = hosts.filter((host) => rows.some((row) => row.id === host.id))
+  if (deep.length === 0) return []
+  return grantOn(tx, campaign, deep, kin, asked, asked.max, { tasks: farTasks, window: farWindow })
 }
 
 /** Moves the clocks of held hosts on, and takes hosts without open tasks out of the queue. */

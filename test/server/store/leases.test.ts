@@ -180,6 +180,38 @@ describe('who observes what', () => {
   })
 })
 
+describe('what others began', () => {
+  test('is found by a node far behind what it has begun itself, also when they are gone', async () => {
+    const campaign = await openCampaign({
+      hosts: ['a.example'],
+      pages: 80,
+      site: { requestsPerSecond: 100, requestsInFlight: 32 },
+    })
+    const [gone, left] = [await join(campaign, 'gone'), await join(campaign, 'left')]
+    const answerAll = async () => {
+      await database.pool.query(`update lease set state = 'answered'`)
+      await database.pool.query('update host set in_flight = 0')
+      await letTimePass()
+    }
+    for (let rounds = 0; rounds < 20; rounds += 1) {
+      await askNow(gone, campaign)
+      await answerAll()
+    }
+    // The first forty are the other's, whose first window they fill.
+    await database.pool.query(
+      `update lease set node_id = $1, account_id = $2, block = $3
+       where task_id in (select id from task where kind = 'page' order by priority, id limit 40)`,
+      [left.nodeId, left.accountId, left.block],
+    )
+    let found = 0
+    for (let rounds = 0; rounds < 200 && found < 40; rounds += 1) {
+      found += (await askNow(left, campaign)).length
+      await answerAll()
+    }
+    expect(found).toBe(40)
+  }, 60_000)
+})
+
 describe('politeness', () => {
   test('a host never has more in flight than its site allows', async () => {
     const campaign = await openCampaign({
