@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, expect, test } from 'vitest'
@@ -101,4 +101,50 @@ test("the project's own migrations can be applied", async () => {
   const applied = await migrate(connection, MIGRATIONS_FOLDER)
   expect(applied[0]).toBe(1)
   expect(await migrate(connection)).toEqual([])
+})
+
+test('a crawl that was under way before the frontier had a queue goes on after it', async () => {
+  const { connection, pool } = await openEmptyDatabase()
+  const name = '001-straight-line.sql'
+  const before = await migrations({
+    [name]: await readFile(join(MIGRATIONS_FOLDER, name), 'utf8'),
+  })
+  await migrate(connection, before)
+  const campaign = Buffer.alloc(32, 1)
+  await pool.query(
+    `insert into campaign (digest, id, envelope, manifest) values ($1, 'old', '{}', $2)`,
+    [campaign, JSON.stringify({ quorum: 2, use: 'research', limits: { pages: 10, depth: 3 } })],
+  )
+  await pool.query(
+    `insert into host (origin, interval_ms, max_in_flight, in_flight, robots_state, robots_text, robots_digest, robots_at) values
+       ('https://a.example', 1000, 2, 1, 'rules', 'User-agent: *', $1, now() - interval '1 hour'),
+       ('https://b.example', 500, 1, 0, 'asked', null, null, null)`,
+    [campaign],
+  )
+  await pool.query(
+    `insert into task (campaign, host_id, kind, url, url_digest, depth, state, wanted, granted)
+     select $1, h.id, kind, h.origin || path, sha256((h.origin || path)::bytea), 0, state, 2, granted
+     from (values (1, 'page', '/1', 'open', 1), (1, 'page', '/2', 'closed', 2), (2, 'robots', '/robots.txt', 'open', 0),
+                  (2, 'page', '/3', 'found', 0)) as t (host, kind, path, state, granted)
+     join host h on h.id = t.host`,
+    [campaign],
+  )
+  expect(await migrate(connection)).not.toContain(1)
+  const queues = await pool.query('select host_id, ready, pages from queue order by host_id')
+  expect(queues.rows).toEqual([
+    { host_id: 1, ready: true, pages: 2 },
+    { host_id: 2, ready: true, pages: 1 },
+  ])
+  const hosts = await pool.query(
+    'select robots_state, pace_ms, robots_due_at > now() as later from host order by id',
+  )
+  expect(hosts.rows).toEqual([
+    { robots_state: 'rules', pace_ms: 1000, later: true },
+    // Asked again: the old task may still be answered, too.
+    { robots_state: 'unknown', pace_ms: 500, later: false },
+  ])
+  const { rows } = await pool.query('select pages, seeded_at is not null as seeded from campaign')
+  expect(rows).toEqual([{ pages: 3, seeded: true }])
+  const files = await pool.query('select body from robots_file')
+  expect(files.rows).toEqual([{ body: 'User-agent: *' }])
 })
