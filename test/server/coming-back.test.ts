@@ -13,7 +13,7 @@ import { openCampaign, publishRelease, signCampaign } from '../../server/operato
 import { verifyRelease } from '../../server/publish/verify-release.ts'
 import type { Queryable } from '../../server/store/queryable.ts'
 import { startContributor } from './contributor.ts'
-import { siteHost, smallCampaign } from './small-site.ts'
+import { smallCampaign } from './small-site.ts'
 
 const stops: (() => Promise<unknown>)[] = []
 afterEach(async () => {
