@@ -204,7 +204,8 @@ async function runCrawl(options: {
       kind: 'progress',
       campaign,
     })
-    finished = open === 0 && closed === sites.seeds.length
+    // What links name beyond the budget is closed as well.
+    finished = open === 0 && closed >= sites.seeds.length
   }
   const cpuAfter = await server.ask<Cpu>({ kind: 'cpu' })
   const machineAfter = machineTicks()

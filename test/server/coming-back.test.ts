@@ -1,4 +1,4 @@
-import { chmod, mkdtemp, rm } from 'node:fs/promises'
+import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -163,6 +163,10 @@ test('a page is visited again: unchanged it is a revisit in the archive, changed
   expect(published).toMatchObject({ rows: 6, duplicates: 1 })
   const report = await verifyRelease(published.folder, published.verifierKey)
   expect(report.ok).toBe(true)
+  const index = await readFile(join(published.folder, 'warc', 'index.cdxj'), 'utf8')
+  const revisits = index.split('\n').filter((line) => line.includes('"warc/revisit"'))
+  expect(revisits).toHaveLength(1)
+  expect(revisits[0]).toContain(`http://fields.gleaner.test/"`)
 }, 120_000)
 
 test('a page that answers 429 is left alone for as long as the site asks, and comes back', async () => {
