@@ -24,6 +24,7 @@
  * - uplinkRatio…: uplinkBytesPerPage / (quorum × payloadGzipBytes), where payloadGzipBytes is the mean
  *   of gzip -6 over the verified pages, one fetch each: sending every compressed replica whole.
  *
+ * Pages that say they may not be published (noindex, noarchive) are left out of the sites.
  * The smaller the pages, the more the fixed parts of a verified page weigh (some 1,000 bytes at quorum
  * 2): npm's manual, 4.5 kB a page compressed, is a hard case. Compare figures of one source only.
  *
@@ -39,11 +40,20 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { readPage } from '../../lib/capture/page.ts'
+import { usePolicy } from '../../lib/capture/use-policy.ts'
+import { parseSignal } from '../../lib/capture/use-signals.ts'
 import { defaultLimits } from '../../lib/consent/limits.ts'
 import type { Campaign } from '../../lib/protocol/campaign.ts'
 import { runNode } from '../../server/node/run-node.ts'
 import { type CallFigures, type CallName, countCalls } from './ingest/calls.ts'
-import { type BenchSites, benchSites, corpusFolder, htmlFolder } from './ingest/pages.ts'
+import {
+  type BenchSites,
+  benchSites,
+  corpusFolder,
+  htmlFolder,
+  type SourcePage,
+} from './ingest/pages.ts'
 import type { Ask, Cpu, CrawlOutcome } from './ingest/server-process.ts'
 
 /** One more than a page ever has observers. */
@@ -65,13 +75,19 @@ const { values: flags } = parseArgs({
 
 process.exitCode = (await bench()) ? 0 : 1
 
+function mayBePublished({ html }: SourcePage): boolean {
+  const { signals } = readPage(html, 'https://bench.gleaner.test/')
+  const said = signals.map(([source, name, value]) => parseSignal({ source, name, value }))
+  return usePolicy('research', said).kind === 'allowed'
+}
+
 async function bench(): Promise<boolean> {
   const mostPages = Math.min(1000, Math.max(1, Math.floor(Number(flags.pages)) || 1))
   const manual = flags.static ?? npmManual()
-  const still = await htmlFolder(manual, mostPages)
+  const still = (await htmlFolder(manual, mostPages)).filter(mayBePublished)
   const corpus = flags.corpus ?? besideCheckout()
   const articles = corpus === null ? null : await corpusFolder(corpus, mostPages)
-  const noisy = articles?.pages ?? still
+  const noisy = articles?.pages.filter(mayBePublished) ?? still
   if (still.length === 0 || noisy.length === 0) {
     throw new Error('No pages: name folders with --static FOLDER and --corpus FOLDER.')
   }
