@@ -44,7 +44,6 @@ export interface HostInCampaign {
   origin: string
   pages: number
   refused: number
-  optedOut: boolean
 }
 
 /** What the campaign has on each of these origins. Origins without a host are absent. */
@@ -52,7 +51,7 @@ export async function hostsInCampaign(
   tx: Queryable,
   campaign: Uint8Array,
   origins: readonly string[],
-): Promise<Map<string, Omit<HostInCampaign, 'optedOut'>>> {
+): Promise<Map<string, HostInCampaign>> {
   const { rows } = await tx.query<{ id: number; origin: string; pages: number; refused: number }>(
     `select h.id, h.origin, coalesce(q.pages, 0)::int8 as pages, coalesce(q.refused, 0)::int8 as refused
      from host h left join queue q on q.host_id = h.id and q.campaign = $1
@@ -363,12 +362,18 @@ export async function putRobots(
     return
   }
   await tx.query(
-    `update task set state = 'found'
-     where host_id = $1 and kind = 'page'
-       and (state = 'held' or ($2 and state = 'open' and granted = 0))`,
-    [hostId, !same],
+    `update task set state = 'found' where host_id = $1 and kind = 'page' and state = 'held'`,
+    [hostId],
   )
-  if (same || before.robots_state === 'unknown') return
+  if (same) return
+  // Those that somebody answers for right now hold their task and wait for this host.
+  await tx.query(
+    `update task set state = 'found' where id in (
+       select id from task where host_id = $1 and kind = 'page' and state = 'open'
+       for no key update skip locked)`,
+    [hostId],
+  )
+  if (before.robots_state === 'unknown') return
   // What the old file forbade, the new one may allow.
   await tx.query(
     `update task set state = 'found', verdict = null, reason = null, closed_at = null
@@ -431,7 +436,6 @@ export async function robotsDigest(tx: Queryable, hostId: number): Promise<Buffe
 export interface PageToDecide {
   taskId: number
   hostId: number
-  campaign: Buffer
   use: Campaign['use']
   url: string
 }
@@ -455,11 +459,10 @@ export async function pagesToDecide(
   const { rows: pages } = await tx.query<{
     id: number
     host_id: number
-    campaign: Buffer
     use: Campaign['use']
     url: string
   }>(
-    `select t.id, t.host_id, t.campaign, c.manifest->>'use' as use, t.url
+    `select t.id, t.host_id, c.manifest->>'use' as use, t.url
      from task t join campaign c on c.digest = t.campaign
      where t.state = 'found' order by t.id limit $1 for no key update of t skip locked`,
     [limit],
@@ -523,6 +526,13 @@ export async function closeUnfetched(
     `update task set state = 'closed', verdict = 'refused', reason = r.reason, closed_at = now()
      from unnest($1::bigint[], $2::text[]) as r (id, reason) where task.id = r.id`,
     [refused.map(({ taskId }) => taskId), refused.map(({ reason }) => reason.slice(0, 1000))],
+  )
+  // A new robots.txt may forbid what somebody has fetched already: they are told that nothing comes of it.
+  await tx.query(
+    `insert into outcome (lease_id, node_id, verdict)
+     select id, node_id, 'unresolved' from lease where task_id = any($1::bigint[]) and state = 'answered'
+     on conflict do nothing`,
+    [refused.map(({ taskId }) => taskId)],
   )
 }
 

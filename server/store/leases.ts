@@ -20,7 +20,7 @@ export interface Pick {
 
 type Granted = Pick & { id: Uint8Array; nonce: Uint8Array }
 
-/** Hosts of one look at the queue: a few more than a call asks for, since some will not serve. */
+/** Hosts of one look at the queue: as many as a call can ask for pages. */
 const hostsAtOnce = 32
 /** Hosts that had nothing for this node, one after another, before a call goes away empty-handed. */
 const mostHostsTried = 128
@@ -121,8 +121,9 @@ async function holdHosts(
     robots_fresh: boolean
   }>(
     `select h.id, h.max_in_flight - h.in_flight as room, h.pace_ms,
-            -- RFC 9309 §2.4: a robots.txt is not used for longer than a day.
-            coalesce(h.robots_at > now() - interval '24 hours', false) as robots_fresh
+            -- RFC 9309 §2.4: a robots.txt is not used for longer than a day, and one that cannot be read forbids.
+            coalesce(h.robots_state in ('rules', 'allow-all')
+                     and h.robots_at > now() - interval '24 hours', false) as robots_fresh
      from queue q join host h on h.id = q.host_id
      where q.campaign = $1 and q.ready and q.due_at <= now()
        and h.in_flight < h.max_in_flight and h.next_at <= now() and h.id <> all($2::bigint[])

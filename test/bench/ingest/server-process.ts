@@ -1,10 +1,10 @@
 /** The real task server in a process of its own, for the bench: opens campaigns and tells its figures. */
-import { readdirSync, readFileSync } from 'node:fs'
 import { pino } from 'pino'
 import type { Campaign } from '../../../lib/protocol/campaign.ts'
 import { readConfig } from '../../../server/config.ts'
 import { startServer } from '../../../server/main.ts'
 import { openCampaign, signCampaign } from '../../../server/operator.ts'
+import { cpuMs } from '../frontier/process-cpu.ts'
 
 export type Ask =
   | { kind: 'open'; manifest: Campaign }
@@ -100,31 +100,10 @@ async function outcomeOf(campaign: Buffer): Promise<CrawlOutcome> {
 
 function cpu(): Cpu {
   const { user, system } = process.cpuUsage()
-  return { serverMs: (user + system) / 1000, databaseMs: postgres && databaseMs(postgres.pid) }
-}
-
-/** The postmaster, its children, and the children that ended. */
-function databaseMs(postmaster: number): number | null {
-  if (process.platform !== 'linux') return null
-  // sysconf(_SC_CLK_TCK) is 100 wherever Node runs on Linux.
-  const tickMs = 10
-  let ticks = 0
-  for (const name of readdirSync('/proc')) {
-    if (!/^\d+$/.test(name)) continue
-    let stat: string
-    try {
-      stat = readFileSync(`/proc/${name}/stat`, 'utf8')
-    } catch {
-      // Ended since the folder was read.
-      continue
-    }
-    // proc(5): the name is in parentheses and may hold anything; state is the third field.
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-    const [parent, own] = [Number(fields[1]), Number(fields[11]) + Number(fields[12])]
-    if (Number(name) === postmaster) ticks += own + Number(fields[13]) + Number(fields[14])
-    else if (parent === postmaster) ticks += own
+  return {
+    serverMs: (user + system) / 1000,
+    databaseMs: postgres && cpuMs({ pids: [], withChildren: postgres.pid }),
   }
-  return ticks * tickMs
 }
 
 process.on('message', ({ id, ask }: { id: number; ask: Ask }) => {

@@ -7,7 +7,13 @@ import type { Site } from '../../../lib/protocol/campaign.ts'
 import { addCampaign } from '../../../server/store/campaigns.ts'
 import { openSession, putConsent, useSession } from '../../../server/store/contributors.ts'
 import { listenForRings, type Ring, ring } from '../../../server/store/doorbell.ts'
-import { addPages, openTasks } from '../../../server/store/frontier.ts'
+import {
+  addPages,
+  closeUnfetched,
+  type HostRobots,
+  openTasks,
+  putRobots,
+} from '../../../server/store/frontier.ts'
 import { endLeases, expireLeases, grantLeases } from '../../../server/store/leases.ts'
 import { acceptObservations } from '../../../server/store/observations.ts'
 import type { Queryable } from '../../../server/store/queryable.ts'
@@ -178,6 +184,28 @@ describe('who observes what', () => {
     await database.pool.query(`update campaign set state = 'running'`)
     expect(await askNow(node, campaign, 2)).toHaveLength(2)
   })
+})
+
+test('a page that one has seen is not asked for again while robots.txt cannot be read, or forbids it since', async () => {
+  const campaign = await openCampaign({ hosts: ['a.example'], pages: 1 })
+  const [one, two] = [await join(campaign, 'one'), await join(campaign, 'two')]
+  const [seen] = await askNow(one, campaign)
+  await database.pool.query(`update lease set state = 'answered'`)
+  const { rows } = await database.pool.query<{ id: number }>('select id from host')
+  const hostId = rows[0]?.id ?? 0
+  const resolve = (robots: HostRobots) =>
+    database.transaction((tx) => putRobots(tx, hostId, robots, null, () => 1000))
+  await resolve({ state: 'disallow-all', reason: 'status 503' })
+  await letTimePass()
+  expect(await askNow(two, campaign)).toEqual([])
+  await resolve({ state: 'rules', text: 'x', digest: sha256('x'), reason: 'read' })
+  await letTimePass()
+  expect(await askNow(two, campaign)).toEqual([])
+  const { rows: tasks } = await database.pool.query('select state from task')
+  expect(tasks).toEqual([{ state: 'found' }])
+  await closeUnfetched(database.pool, [{ taskId: seen?.taskId ?? 0, reason: 'robots line 1' }])
+  const { rows: outcomes } = await database.pool.query('select lease_id, verdict from outcome')
+  expect(outcomes).toEqual([{ lease_id: Buffer.from(seen?.id ?? []), verdict: 'unresolved' }])
 })
 
 describe('what others began', () => {
