@@ -121,9 +121,8 @@ const STOCK = 2
 // server itself may be behind (protocol README §9); half a second is for the way to the site.
 export const LEASE_FRESH_MS = 4_000
 export const HEARD_FRESH_MS = 2_500
-// A ping on demand costs some 200 bytes on the wire with all that carries it; asking while half of
-// the time is
-// left hides its round trip. Asked only when a page could start: an idle node pings every 20 s.
+// Asking while half of the time is left hides the ping's round trip. Asked only when a page could
+// start: an idle node pings every 20 s.
 const ASK_AGAIN_MS = HEARD_FRESH_MS / 2
 // A page that may not start holds its site's slot for the whole network. So long a doorbell may be
 // away and come back (socket.ts tries again within seconds).

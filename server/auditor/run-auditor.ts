@@ -4,7 +4,6 @@ import type { HostMap } from '../node/host-map.ts'
 import {
   type AuditorTask,
   finishAuditorTask,
-  isHalted,
   mostAttempts,
   retryAuditorTask,
   returnAuditorTask,
@@ -12,6 +11,7 @@ import {
   takeAuditorTasks,
 } from '../store/auditor-tasks.ts'
 import { type Database, isAway } from '../store/database.ts'
+import { haltInForce } from '../store/halt.ts'
 import type { AuditorTools, Outcome } from './errand.ts'
 import { createAuditorFetch } from './fetch-as-auditor.ts'
 import { createHostTurns, HostBusy } from './host-turns.ts'
@@ -97,7 +97,7 @@ export function runAuditor(
   }
 
   async function obeyHalt() {
-    if (running.size === 0 || !(await isHalted(database.pool))) return
+    if (running.size === 0 || (await haltInForce(database.pool)) === null) return
     for (const [task, { abort }] of running) if (task.optOut === null) abort.abort()
   }
 

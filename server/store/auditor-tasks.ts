@@ -217,12 +217,6 @@ export async function waitingToken(db: Queryable, optOut: Uint8Array): Promise<s
   return rows[0]?.token ?? null
 }
 
-/** Whether everything stands still: running errands are given back then, but for opt-outs. */
-export async function isHalted(db: Queryable): Promise<boolean> {
-  const { rows } = await db.query('select 1 from halt')
-  return rows.length > 0
-}
-
 /** robots.txt of a host in the table; null when it is not there, or nobody knows yet. */
 export async function robotsOfOrigin(
   db: Queryable,
